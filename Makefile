@@ -1,0 +1,73 @@
+# `make help` lists the verbs. Everything is installed into .venv; nothing else is touched.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The modules that decide and do no I/O: every line and branch of them is covered by tests.
+# tests/test_layering.py keeps this list and the tree in step.
+CORE := balance batcher breaker codec errors forms inflight intake learning limits outcomes profiles \
+        proving rates records resends retry samples settings validation
+empty :=
+comma := ,
+space := $(empty) $(empty)
+CORE_FILES := $(subst $(space),$(comma),$(strip $(foreach m,$(CORE),ingest/$(m).py ingest/$(m)/*)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check integration bench lint types format wheel clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+demo: $(STAMP) ## import synthetic records into the sandbox, with faults, and show the balance
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## run the tests (all but the slow ones with real processes)
+	$(BIN)/pytest -q -m "not integration"
+
+check: $(STAMP) ## what CI runs: format, lint, types, tests, full coverage of the core
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m "not integration" --cov --cov-report=
+	$(BIN)/coverage report --include='$(CORE_FILES)' --show-missing --skip-covered --fail-under=100
+
+integration: $(STAMP) ## run the slow tests: real processes, real sockets, faults
+	$(BIN)/pytest -q -m integration
+
+bench: $(STAMP) ## measure throughput against the sandbox (BENCH="..." adds options)
+	$(BIN)/python -m benchmarks $(BENCH)
+
+lint: $(STAMP) ## check style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP) ## check types
+	$(BIN)/mypy
+
+format: $(STAMP) ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: $(STAMP) ## build the wheel and the sdist into dist/
+	$(BIN)/python -m build
+
+clean: ## remove what was built and cached; the virtual environment stays
+	rm -rf dist build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find ingest tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip reads dependency groups since 25.1; where it cannot be upgraded, the names are read for it.
+GROUPS := test lint build
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" || true
+	if $(BIN)/python -m pip install --help | grep -q -- --group; then \
+	    $(BIN)/python -m pip install --quiet -e '.[cli]' $(addprefix --group ,$(GROUPS)); \
+	else \
+	    $(BIN)/python -c 'import sys, tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; print(*(need for name in sys.argv[1:] for need in groups[name]), sep="\n")' $(GROUPS) > $(VENV)/groups.txt \
+	    && $(BIN)/python -m pip install --quiet -e '.[cli]' -r $(VENV)/groups.txt; \
+	fi
+	touch $(STAMP)

@@ -1,0 +1,118 @@
+"""The measurements: each returns a rate, and is fair to compare with the others of its run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+
+from benchmarks.corpora import CORPORA
+from ingest.batcher import Batcher
+from ingest.intake import Intake, IntakeRules, Taken
+from ingest.profiles import Caps
+
+COMBINED = Caps((75, 75, 75), 75, 4_000_000)
+PER_ARRAY = Caps((75, 75, 75), 225, 4_000_000)
+BLOCK_LINES = 1_500
+CONNECTIONS = 8
+
+
+def best_of(runs: int, measure: Callable[[], float]) -> list[float]:
+    """Return the rates of several runs, in the order they came."""
+    return [measure() for _ in range(runs)]
+
+
+def intake(corpus: str, count: int) -> float:
+    """Records per CPU second that the intake judges, validation on."""
+    lines = [line.rstrip(b"\n") for line in CORPORA[corpus](count)]
+    since = time.process_time()
+    _taken(lines)
+    return count / (time.process_time() - since)
+
+
+def packing(corpus: str, count: int, caps: Caps) -> float:
+    """Records per CPU second that the batcher packs, each batch settled at once."""
+    taken = _taken([line.rstrip(b"\n") for line in CORPORA[corpus](count)])
+    batcher = Batcher(slots=3, overhead=64)
+    since = time.process_time()
+    for some in taken:
+        batcher.add(some.chunk)
+        while batch := batcher.take(caps, partial=False):
+            batcher.release(batch.users())
+    return count / (time.process_time() - since)
+
+
+def _taken(lines: list[bytes]) -> list[Taken]:
+    judge = Intake(IntakeRules())
+    return [
+        taken
+        for start in range(0, len(lines), BLOCK_LINES)
+        for taken in judge.take(0, lines[start : start + BLOCK_LINES], start + 1)
+    ]
+
+
+def import_to_file(path: Path, count: int, limits: str) -> float:
+    """Records per second of the whole command into a null file, start-up included."""
+    return count / _timed([str(path), "--to", "file:/dev/null", "--limits", limits], {})
+
+
+def import_to_http(path: Path, count: int, limits: str, port: int) -> float:
+    """Records per second of the whole command over HTTP, start-up included."""
+    environ = {"BRAZE_REST_URL": f"http://127.0.0.1:{port}", "BRAZE_API_KEY": "bench"}
+    options = ["--to", "braze", "--limits", limits, "--rate", "1000000/1s"]
+    return count / _timed([str(path), *options], environ)
+
+
+def _timed(arguments: list[str], environ: dict[str, str]) -> float:
+    command = [sys.executable, "-m", "ingest", "import", *arguments, "--progress", "none"]
+    since = time.monotonic()
+    subprocess.run(command, check=True, env=os.environ | environ, stderr=subprocess.DEVNULL)
+    return time.monotonic() - since
+
+
+def bare_http(corpus: str, count: int, each: int, port: int) -> float:
+    """Records per second of aiohttp posting ready bodies of `each` records: the limit."""
+    lines = [line.rstrip(b"\n") for line in CORPORA[corpus](each)]
+    body = b'{"attributes":[' + b",".join(lines) + b"]}"
+    return asyncio.run(_post(body, count // each, each, port))
+
+
+async def _post(body: bytes, requests: int, each: int, port: int) -> float:
+    left = iter(range(requests))
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def work() -> None:
+            for _ in left:
+                async with session.post(f"http://127.0.0.1:{port}/users/track", data=body) as said:
+                    await said.read()
+
+        since = time.monotonic()
+        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+        return requests * each / (time.monotonic() - since)
+
+
+@contextmanager
+def null_server() -> Iterator[int]:
+    """Run the null destination in a process of its own; give its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.null_server"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.stdin.close()
+        process.wait(timeout=10)
+        process.stdout.close()

@@ -1,0 +1,63 @@
+"""A destination that costs almost nothing: reads requests, answers 201, looks at nothing.
+
+Run as a process of its own (`python -m benchmarks.null_server`); prints its port, and serves until
+its stdin is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+ANSWER = (
+    b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\r\n"
+    b'{"message":"success"}'
+)
+HEAD_END = b"\r\n\r\n"
+LENGTH = b"content-length:"
+
+
+class Null(asyncio.Protocol):
+    """Answers each whole request."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._buffer = bytearray()
+        self._missing = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Skip bodies by their length, and answer at their end."""
+        if self._missing > len(data):
+            self._missing -= len(data)
+            return
+        if self._missing:
+            data = data[self._missing :]
+            self._missing = 0
+            self._transport.write(ANSWER)
+        self._buffer += data
+        while (end := self._buffer.find(HEAD_END)) >= 0:
+            head = bytes(self._buffer[:end]).lower()
+            at = head.index(LENGTH) + len(LENGTH)
+            length = int(head[at : (head.find(b"\r\n", at) + 1 or len(head) + 1) - 1])
+            rest = len(self._buffer) - end - len(HEAD_END)
+            if rest < length:
+                self._buffer.clear()
+                self._missing = length - rest
+                return
+            del self._buffer[: end + len(HEAD_END) + length]
+            self._transport.write(ANSWER)
+
+
+async def serve() -> None:
+    """Serve on a free port of this machine until stdin ends."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Null, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

@@ -1,0 +1,24 @@
+"""`python -m ingest` and the command `ingest`: the command line, or what to install for it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; end with one sentence where its packages are missing."""
+    from ingest.errors import MissingExtra
+
+    try:
+        from ingest.cli.main import cli
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("click", "rich"):
+            raise
+        missing = MissingExtra("The command line", "cli")
+        print(f"ingest: {missing}", file=sys.stderr)
+        sys.exit(missing.exit_status)
+    cli()
+
+
+if __name__ == "__main__":
+    main()

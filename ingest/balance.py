@@ -1,0 +1,166 @@
+"""The account of a run: every record in exactly one column, and why it did not arrive.
+
+Counts only what it is told. Law 1 is arithmetic here: `pending` is what was read and has no other
+column yet, so the columns always add up to what was read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+
+from ingest.records import KIND_UNKNOWN, KINDS
+
+COLUMNS: Final = (
+    "delivered",
+    "rejected",
+    "invalid",
+    "failed",
+    "held",
+    "unchanged",
+    "merged",
+    "pending",
+)
+"""What a record that was read can be; the report shows them in this order."""
+
+MOST_REASONS: Final = 1_000
+"""Distinct reasons kept; the rest are counted as `other`, so that memory stays bounded."""
+
+OTHER: Final = ("other", "", "other")
+
+
+class Reason(msgspec.Struct):
+    """Why records did not arrive, or arrived altered: a code and a field, never a value."""
+
+    code: str
+    field: str
+    column: str
+    reason: str
+    count: int
+    example: str
+
+
+class Balance:
+    """Counts by kind and column, reasons, and what the requests were like."""
+
+    def __init__(self) -> None:
+        self._read: Counter[str] = Counter()
+        self._settled: Counter[tuple[str, str]] = Counter()
+        self._reasons: dict[tuple[str, str, str], Reason] = {}
+        self.queued = 0
+        self.warned = 0
+        self.maybe_duplicated = 0
+        self.requests = 0
+        self.retried = 0
+        self.throttled = 0
+        self.by_status: Counter[str] = Counter()
+        self.records_sent = 0
+
+    def read(self, kind: str, count: int = 1) -> None:
+        """Count records that came out of the source."""
+        self._read[kind] += count
+
+    def settle(self, kind: str, column: str, count: int = 1) -> None:
+        """Count records that reached their end."""
+        self._settled[kind, column] += count
+
+    def explain(
+        self, code: str, field: str, column: str, reason: str, example: str, count: int = 1
+    ) -> None:
+        """Count a reason; the first record that has it is the example."""
+        key = (code, field, column)
+        known = self._reasons.get(key)
+        if known is None:
+            if len(self._reasons) >= MOST_REASONS:
+                key, reason = OTHER, "reasons beyond the first thousand"
+                known = self._reasons.get(key)
+            if known is None:
+                self._reasons[key] = Reason(*key, reason, count, example)
+                return
+        known.count += count
+
+    def sent(self, records: int, *, again: bool) -> None:
+        """Count a request on its way."""
+        self.requests += 1
+        self.records_sent += records
+        self.retried += again
+
+    def answered(self, status: int | None, *, throttled: bool) -> None:
+        """Count an answer by status; `none` stands for no answer."""
+        self.by_status["none" if status is None else str(status)] += 1
+        self.throttled += throttled
+
+    def count(self, column: str) -> int:
+        """Return the records of one column, or of `read`."""
+        if column == "read":
+            return self._read.total()
+        if column == "pending":
+            return self._read.total() - self._settled.total()
+        return sum(count for (_, name), count in self._settled.items() if name == column)
+
+    @property
+    def bad(self) -> int:
+        """Records that will not be delivered by this run."""
+        return sum(map(self.count, ("rejected", "invalid", "failed", "held")))
+
+    def columns(self) -> dict[str, int]:
+        """Return `read` and every column, in the order of the report."""
+        return {"read": self.count("read")} | {name: self.count(name) for name in COLUMNS}
+
+    def kinds(self) -> dict[str, dict[str, int]]:
+        """Return `read` and every column by kind."""
+        table: dict[str, dict[str, int]] = {}
+        for kind in dict.fromkeys((*KINDS, KIND_UNKNOWN, *self._read)):
+            read = self._read[kind]
+            row = {name: self._settled[kind, name] for name in COLUMNS}
+            row["pending"] = read - sum(row.values())
+            table[kind] = {"read": read} | row
+        return table
+
+    def reasons(self) -> list[Reason]:
+        """Return the reasons, the most frequent first."""
+        return sorted(self._reasons.values(), key=lambda reason: -reason.count)
+
+    def report(
+        self,
+        *,
+        run: str,
+        state: str,
+        halted_because: str | None,
+        source: list[str],
+        sink: str,
+        endpoint: str,
+        limits: str,
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Return the report of INTERFACE version 1, ready to be encoded as JSON."""
+        return {
+            "v": 1,
+            "run": run,
+            "state": state,
+            "halted_because": halted_because,
+            "source": source,
+            "sink": sink,
+            "endpoint": endpoint,
+            "limits": limits,
+            "records": self.columns(),
+            "of_which": {
+                "queued": self.queued,
+                "warned": self.warned,
+                "maybe_duplicated": self.maybe_duplicated,
+            },
+            "kinds": self.kinds(),
+            "requests": {
+                "sent": self.requests,
+                "retried": self.retried,
+                "throttled": self.throttled,
+                "by_status": dict(sorted(self.by_status.items())),
+                "records_each": round(self.records_sent / self.requests, 1)
+                if self.requests
+                else 0.0,
+            },
+            "seconds": round(seconds, 3),
+            "reasons": [msgspec.structs.asdict(reason) for reason in self.reasons()],
+        }

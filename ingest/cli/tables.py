@@ -1,0 +1,107 @@
+"""What a run looks like when it is over: the balance, the reasons, and what to type next."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ingest.settings import format_duration
+
+ALWAYS: Final = ("read", "delivered")
+MOST_REASONS: Final = 12
+"""Reasons shown; the report has all of them."""
+
+COLOURS: Final = {
+    "delivered": "green",
+    "rejected": "red",
+    "invalid": "red",
+    "failed": "red",
+    "held": "yellow",
+    "pending": "yellow",
+}
+
+
+def show_report(console: Console, report: dict[str, Any], letters: tuple[str, int]) -> None:
+    """Print the balance of a report; `letters` is the dead-letter file and how many are in it."""
+    console.print(Group(*_parts(report, letters)), highlight=False)
+
+
+def _parts(report: dict[str, Any], letters: tuple[str, int]) -> list[RenderableType]:
+    parts: list[RenderableType] = [
+        Text(f"Balance of run {report['run']}", style="bold"),
+        _balance(report),
+        Text(_requests(report), style="dim"),
+    ]
+    notes = [
+        f"{count:,} {what}"
+        for name, what in (
+            ("queued", "queued by the destination, to be processed later"),
+            ("warned", "with a warning: something is altered or dropped, see below"),
+            ("maybe_duplicated", "extra copies possible: resent after no answer came"),
+        )
+        if (count := report["of_which"][name])
+    ]
+    if notes:
+        parts.append(Text("of which " + "; ".join(notes)))
+    if report["reasons"]:
+        parts.append(_reasons(report["reasons"]))
+    if letters[1]:
+        parts.append(Text(f"{_counted(letters[1], 'dead letter')} in {letters[0]}"))
+    return parts
+
+
+def _balance(report: dict[str, Any]) -> Table:
+    totals = report["records"]
+    columns = [name for name, count in totals.items() if count or name in ALWAYS]
+    table = Table()
+    table.add_column("records")
+    for name in columns:
+        table.add_column(name, justify="right", style=COLOURS.get(name))
+    for kind, row in report["kinds"].items():
+        if row["read"]:
+            table.add_row(kind, *(_figure(row[name]) for name in columns))
+    table.add_section()
+    table.add_row("all", *(_figure(totals[name]) for name in columns), style="bold")
+    return table
+
+
+def _figure(count: int) -> str:
+    return f"{count:,}" if count else "-"
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def _requests(report: dict[str, Any]) -> str:
+    requests, seconds = report["requests"], report["seconds"]
+    statuses = ", ".join(f"{count:,} x {name}" for name, count in requests["by_status"].items())
+    rate = report["records"]["read"] / seconds if seconds else 0.0
+    return (
+        f"{_counted(requests['sent'], 'request')} of {requests['records_each']:g} records in "
+        f"{format_duration(seconds)}, {rate:,.0f} records/s"
+        + (f" ({statuses})" if statuses else "")
+    )
+
+
+def _reasons(reasons: list[dict[str, Any]]) -> Table:
+    table = Table(title="Reasons", title_justify="left", title_style="bold")
+    table.add_column("count", justify="right")
+    table.add_column("column")
+    table.add_column("code")
+    table.add_column("reason", overflow="fold", ratio=1)
+    table.add_column("first at", overflow="fold")
+    for reason in reasons[:MOST_REASONS]:
+        table.add_row(
+            f"{reason['count']:,}",
+            Text(reason["column"], style=COLOURS.get(reason["column"], "yellow")),
+            reason["code"],
+            Text(reason["reason"]),
+            Text(reason["example"]),
+        )
+    if (left := len(reasons) - MOST_REASONS) > 0:
+        table.caption = f"and {left:,} more: see --report"
+    return table

@@ -1,0 +1,49 @@
+"""JSON: the one module that knows orjson and msgspec's decoders.
+
+Strict on input (no NaN, no lone surrogate, UTF-8 only), compact on output.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+import orjson
+
+T = TypeVar("T")
+
+JSONDecodeError: Final = orjson.JSONDecodeError
+"""Raised by `loads`; a `ValueError` with a message that names line and column."""
+
+
+def loads(data: bytes | bytearray | memoryview | str) -> Any:
+    """Decode one JSON value. Raises `JSONDecodeError` (a `ValueError`)."""
+    return orjson.loads(data)
+
+
+def dumps(value: Any) -> bytes:
+    """Encode a value, or a Struct, compactly as UTF-8. Raises `TypeError` for anything else."""
+    return orjson.dumps(value, default=msgspec.to_builtins)
+
+
+def dumps_pretty(value: Any) -> bytes:
+    """Encode a value with two spaces of indentation and a final newline."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def verbatim(encoded: bytes) -> Any:
+    """Mark bytes that are JSON already, so that `dumps` puts them in as they are."""
+    return orjson.Fragment(encoded)
+
+
+def typed(shape: type[T]) -> msgspec.json.Decoder[T]:
+    """Return a decoder that reads JSON straight into `shape` and checks its constraints in C.
+
+    Its errors are `DecodeError` (not JSON) and `ValidationError` (a wrong shape).
+    Bytes inside of a `Raw` are checked to be JSON, not to be UTF-8.
+    """
+    return msgspec.json.Decoder(shape)
+
+
+DecodeError: Final = msgspec.DecodeError
+ValidationError: Final = msgspec.ValidationError

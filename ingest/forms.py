@@ -1,0 +1,226 @@
+"""The forms in which a line may hold records: from bytes to objects of a kind.
+
+Decides what a line is (enveloped, request-shaped, a CDI row, a dead letter, bare) and cuts the
+objects out of it as they came. Does not judge whether a destination would take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from ingest.codec import JSONDecodeError, dumps, loads, typed, verbatim
+from ingest.records import KIND_UNKNOWN, KINDS
+
+ARRAYS: Final = {"attributes": "attributes", "events": "event", "purchases": "purchase"}
+"""Arrays of a request body, and the kind of what they hold."""
+
+CREDENTIALS: Final = frozenset(("api_key", "app_group_id", "company_secret"))
+BODY_KEYS: Final = frozenset((*ARRAYS, *CREDENTIALS, "partner"))
+"""Keys a ready request body may have; everything but the arrays is dropped, credentials too."""
+
+IDENTITY_KEYS: Final = frozenset(("external_id", "user_alias", "braze_id", "email", "phone"))
+ALIAS_COLUMNS: Final = (("alias_name", "alias_label"), ("user_alias_name", "user_alias_label"))
+ROW_KEYS: Final = IDENTITY_KEYS | {name for pair in ALIAS_COLUMNS for name in pair} | {"payload"}
+
+JSON_SPACE: Final = b" \t\r\n"
+"""White space of JSON, which may stand around a value and is no part of it."""
+
+_MEMBERS: Final = typed(dict[str, msgspec.Raw])
+_ITEMS: Final = typed(list[msgspec.Raw])
+
+_BARE: Final = (
+    'the object says nothing of its kind: wrap it as {"attributes": ...}, {"event": ...} '
+    'or {"purchase": ...}, or name the kind with --kind'
+)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An object of a kind: decoded, and encoded as it came."""
+
+    kind: str
+    record: dict[str, Any]
+    fragment: bytes
+
+
+class Misformed(msgspec.Struct, frozen=True):
+    """A line, or an item of one, that holds no record. `raw` is its text as it came."""
+
+    code: str
+    reason: str
+    raw: bytes
+    kind: str = KIND_UNKNOWN
+    field: str = ""
+
+
+def records_of(line: bytes, default_kind: str | None) -> Iterator[Found | Misformed]:
+    """Yield what a line holds, in order; at least one item, so that no line is uncounted."""
+    line = line.strip(JSON_SPACE)
+    try:
+        value = loads(line)
+    except JSONDecodeError as error:
+        yield _unreadable(line, error)
+        return
+    if not isinstance(value, dict):
+        yield Misformed("not-an-object", "the line is JSON, but not an object", line)
+        return
+    try:
+        yield from _forms_of(line, value, default_kind)
+    except RecursionError:
+        # Met before the first object is cut out: the line as a whole is the deepest.
+        yield Misformed("too-deep", "the line is nested too deeply", line)
+
+
+def content_of(kind: str, content: bytes, line: bytes) -> Iterator[Found | Misformed]:
+    """Yield what a line holds that is nothing but the envelope of `kind` around `content`."""
+    try:
+        record = loads(content)
+    except JSONDecodeError:
+        record = None
+    if isinstance(record, dict):
+        yield Found(kind, record, content)
+    else:
+        yield from records_of(line, None)
+
+
+def respelled(found: Found, record: dict[str, Any]) -> bytes:
+    """Encode `record`, made from that of `found`; what is the same in both stays as it came.
+
+    Raises `TypeError` or `RecursionError` where something is nested too deeply.
+    """
+    before, slices = found.record, _slices(found.fragment)
+    return dumps(
+        {
+            key: slices[key] if key in before and value is before[key] else value
+            for key, value in record.items()
+        }
+    )
+
+
+def flagged(fragment: bytes) -> bytes:
+    """Return an encoded object, not an empty one, with the flag that it may not create a user."""
+    return b'{"_update_existing_only":true,' + fragment[1:]
+
+
+def _slices(fragment: bytes) -> dict[str, Any]:
+    """Return the members of an encoded object, encoded as they came, for `dumps` to put in."""
+    return {key: verbatim(bytes(raw)) for key, raw in _MEMBERS.decode(fragment).items()}
+
+
+def _forms_of(
+    line: bytes, value: dict[str, Any], default_kind: str | None
+) -> Iterator[Found | Misformed]:
+    if len(value) == 1 and (kind := next(iter(value))) in KINDS:
+        inner = value[kind]
+        if isinstance(inner, dict):
+            yield Found(kind, inner, bytes(_MEMBERS.decode(line)[kind]))
+            return
+    names = value.keys()
+    if names <= BODY_KEYS and (
+        any(isinstance(value.get(name), list) for name in ARRAYS)
+        or not CREDENTIALS.isdisjoint(names)
+    ):
+        yield from _request_shaped(line, value)
+    elif "column" in names and "record" in names and IDENTITY_KEYS.isdisjoint(names):
+        yield _dead_letter(line, value)
+    elif "column" in names and "raw" in names and IDENTITY_KEYS.isdisjoint(names):
+        yield from _raw_dead_letter(line, value, default_kind)
+    elif "payload" in names and names <= ROW_KEYS:
+        yield _cdi_row(line, value, default_kind)
+    elif default_kind is None:
+        yield Misformed("no-kind", _BARE, line)
+    else:
+        yield Found(default_kind, value, line)
+
+
+def _unreadable(line: bytes, error: ValueError) -> Misformed:
+    try:
+        line.decode()
+    except UnicodeDecodeError as wrong:
+        reason = f"the line is not UTF-8: byte {wrong.start + 1} of it starts no character"
+        return Misformed("not-utf8", reason, line)
+    said = str(error).partition(": line")[0]
+    where = f" (character {error.pos + 1})" if isinstance(error, JSONDecodeError) else ""
+    return Misformed("not-json", f"the line is not JSON: {said}{where}", line)
+
+
+def _request_shaped(line: bytes, value: dict[str, Any]) -> Iterator[Found | Misformed]:
+    """Yield the objects of a ready body. What is refused is kept without any credentials."""
+    members = _MEMBERS.decode(line)
+    empty = True
+    for name, kind in ARRAYS.items():
+        items = value.get(name)
+        if items is None:
+            continue
+        if not isinstance(items, list):
+            empty = False
+            raw = dumps({name: verbatim(bytes(members[name]))})
+            yield Misformed("not-an-array", f"'{name}' must be an array", raw, kind, name)
+            continue
+        for item, raw in zip(items, _ITEMS.decode(members[name]), strict=True):
+            empty = False
+            if isinstance(item, dict):
+                yield Found(kind, item, bytes(raw))
+            else:
+                reason = f"'{name}' must hold objects only"
+                yield Misformed("not-an-object", reason, bytes(raw), kind, name)
+    if empty:
+        kept = dumps({name: value[name] for name in value if name in ARRAYS})
+        yield Misformed("nothing-to-send", "the request body holds no record", kept)
+
+
+def _dead_letter(line: bytes, value: dict[str, Any]) -> Found | Misformed:
+    kind, record = value.get("kind"), value["record"]
+    if kind not in KINDS:
+        reason = "the dead letter's 'kind' must be attributes, event or purchase"
+        return Misformed("no-kind", reason, line, field="kind")
+    if not isinstance(record, dict):
+        return Misformed("not-an-object", "the dead letter's 'record' is no object", line, kind)
+    return Found(kind, record, bytes(_MEMBERS.decode(line)["record"]))
+
+
+def _raw_dead_letter(
+    line: bytes, value: dict[str, Any], default_kind: str | None
+) -> Iterator[Found | Misformed]:
+    """Yield what a dead letter that was no record holds: its text may have been mended since."""
+    raw, kind = value["raw"], value.get("kind")
+    if isinstance(raw, str):
+        yield from records_of(_one_line(raw), kind if kind in KINDS else default_kind)
+    else:
+        yield Misformed("not-json", "the dead letter's 'raw' is no text", line, field="raw")
+
+
+def _cdi_row(line: bytes, value: dict[str, Any], default_kind: str | None) -> Found | Misformed:
+    if default_kind is None:
+        reason = "the row has a 'payload', but nothing says of which kind: name it with --kind"
+        return Misformed("no-kind", reason, line)
+    payload, members = value["payload"], _slices(line)
+    content = bytes(_MEMBERS.decode(line)["payload"])
+    if isinstance(payload, str):
+        content = _one_line(payload)
+        try:
+            payload = loads(content)
+        except JSONDecodeError:
+            reason = "'payload' is a text that is not JSON"
+            return Misformed("not-json", reason, line, default_kind, "payload")
+    if not isinstance(payload, dict):
+        reason = "'payload' must be an object, or the JSON text of one"
+        return Misformed("not-an-object", reason, line, default_kind, "payload")
+    # A row has all the columns of its table: those that are null say nothing.
+    record = {key: value[key] for key in value if key in IDENTITY_KEYS and value[key] is not None}
+    encoded = {key: members[key] for key in record}
+    for columns in ALIAS_COLUMNS:
+        if any(value.get(column) is not None for column in columns):
+            parts = dict(zip(("alias_name", "alias_label"), columns, strict=True))
+            record["user_alias"] = {part: value.get(column) for part, column in parts.items()}
+            encoded["user_alias"] = {part: members.get(column) for part, column in parts.items()}
+    encoded |= {key: raw for key, raw in _slices(content).items() if key not in record}
+    record |= {key: item for key, item in payload.items() if key not in record}
+    return Found(default_kind, record, dumps(encoded))
+
+
+def _one_line(text: str) -> bytes:
+    """Encode JSON text without line breaks: it has them between its tokens only."""
+    return text.encode().replace(b"\n", b" ").replace(b"\r", b" ")

@@ -1,0 +1,148 @@
+"""How many requests may be in flight at once.
+
+Decides by what the rate needs (rate times round-trip time), and by what the destination bears:
+fewer after a 429, a 5xx, a time-out or when answers take twice as long as they could; more again as
+answers come (additive increase, multiplicative decrease).
+
+A pure state machine: told what was sent and answered and when, it answers with a number. It does
+not know what a request is, and it does not hold anyone back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+Verdict = Literal["ok", "throttled", "unavailable", "unanswered"]
+"""What became of one attempt: it was processed (whatever the verdict on its records), 429, 5xx or
+not sent, time-out or reset."""
+
+FIRST: Final = 8
+"""Requests in flight before the first success, and what the rate may always use later."""
+
+MOST: Final = 512
+"""Requests in flight at most by default: sockets and bodies (4 MB each at worst) are not free."""
+
+HEADROOM: Final = 1.2
+"""More in flight than rate x round trip asks for, for the answers that take longer than most."""
+
+FACTORS: Final[dict[Verdict, float]] = {"throttled": 0.9, "unavailable": 0.7, "unanswered": 0.7}
+"""What a bad answer leaves of the limit. A 429 is about rate, not about concurrency: gently."""
+
+SLOW: Final = 2.0
+SLOW_FLOOR: Final = 0.005
+"""Answers are slow above twice the least round trip and 5 ms, which loopback's noise stays under.
+"""
+
+DRAIN: Final = 0.9
+"""What slow answers leave of (in flight x least / smoothed round trip), which the destination
+works on at a time: below that the queue empties, so that the least round trip is seen again."""
+
+SMOOTHING: Final = 1 / 8
+"""Weight of a new round trip in the smoothed one, as in TCP."""
+
+MEMORY: Final = 15.0
+"""Seconds of each of the two spans over which the least round trip is taken: 15 to 30 s in all."""
+
+
+class Fixed:
+    """A number that somebody chose, whatever happens; same interface as `InFlight`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.rate = math.inf
+
+    def allowed(self, now: float) -> int:
+        """Return the number."""
+        return self.number
+
+    def sent(self, now: float) -> None:
+        """Take no notice."""
+
+    def answered(self, now: float, rtt: float, verdict: Verdict) -> None:
+        """Take no notice."""
+
+
+class InFlight:
+    """Adaptive: what the rate needs, unless the destination shows that it is too much.
+
+    `rate` is requests a second that the budgets let go; set it again whenever they change.
+    """
+
+    def __init__(self, rate: float = math.inf, *, most: int = MOST) -> None:
+        self.rate = rate
+        self.most = most
+        self._limit: float = min(FIRST, most)
+        self._threshold = math.inf  # up to here it doubles per round trip, above it adds one
+        self._out = 0
+        self._successes = 0
+        self._cut_at = -math.inf
+        self._ok_since_cut = True
+        self._smoothed: float | None = None
+        self._previous = math.inf
+        self._least = [math.inf, math.inf]  # of the last span, of the present one
+        self._span_ends = math.inf
+
+    def allowed(self, now: float) -> int:
+        """Return how many requests may be in flight, at least 1."""
+        return max(1, int(min(self._limit, self._ceiling())))
+
+    def sent(self, now: float) -> None:
+        """Note an attempt on its way."""
+        self._out += 1
+
+    def answered(self, now: float, rtt: float, verdict: Verdict) -> None:
+        """Note how an attempt ended that took `rtt` seconds, backoff not included."""
+        was_out = self._out
+        self._out = max(0, self._out - 1)
+        fresh = now - rtt >= self._cut_at  # sent since the last cut, hence not its cause
+        if verdict != "ok":
+            if fresh:
+                self._cut(now, self._limit * FACTORS[verdict])
+            return
+        self._ok_since_cut = True
+        self._measure(now, rtt, fresh)
+        self._successes += 1
+        if self._successes == 1 and math.isfinite(self.rate):
+            self._limit = max(self._limit, self._ceiling())
+        elif fresh and self._is_slow():
+            assert self._smoothed is not None
+            working = was_out * self.least_rtt / self._smoothed
+            self._cut(now, min(self._limit, working * DRAIN))
+        elif 2 * was_out >= self._limit:  # an unused limit was not put to the test
+            step = 1.0 if self._limit < self._threshold else 1 / self._limit
+            self._limit = min(self._limit + step, self._ceiling())
+
+    @property
+    def least_rtt(self) -> float:
+        """The least round trip of the last 15 to 30 s in seconds; inf before the first."""
+        return min(self._least)
+
+    def _ceiling(self) -> float:
+        """Return what the rate needs, at least `FIRST`, at most what was allowed."""
+        if self._smoothed is None or math.isinf(self.rate):
+            return self.most
+        rtt = min(self._smoothed, SLOW * self.least_rtt)
+        return min(self.most, max(FIRST, math.ceil(self.rate * rtt * HEADROOM)))
+
+    def _is_slow(self) -> bool:
+        return (self._smoothed or 0.0) > SLOW * self.least_rtt + SLOW_FLOOR
+
+    def _cut(self, now: float, limit: float) -> None:
+        self._limit = max(1.0, limit)
+        if self._ok_since_cut:  # in an outage the first cut says how far to come back fast
+            self._threshold = self._limit
+            self._ok_since_cut = False
+        self._cut_at = now
+
+    def _measure(self, now: float, rtt: float, fresh: bool) -> None:
+        if now >= self._span_ends or math.isinf(self._span_ends):
+            self._least = [self._least[1], math.inf]
+            self._span_ends = now + MEMORY
+        # One fast answer alone does not count: the slower of two neighbours does.
+        pair = max(rtt, self._previous) if math.isfinite(self._previous) else rtt
+        self._previous = rtt
+        self._least[1] = min(self._least[1], pair)
+        if fresh or self._smoothed is None:
+            smoothed = rtt if self._smoothed is None else self._smoothed
+            self._smoothed = smoothed + (rtt - smoothed) * SMOOTHING

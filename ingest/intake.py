@@ -1,0 +1,277 @@
+"""The intake: from blocks of lines to chunks of valid records, and the end of the others.
+
+Decides which records go on, by the documented rules and by what the user chose about bad fields.
+Most records are proven good by a typed decoder and a few byte tests over a whole slice of lines;
+only the others are decoded deeply, one by one. Both ways come to the same verdict: the slow one is
+the law, and a property test holds the fast one to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ingest.forms import (
+    JSON_SPACE,
+    Found,
+    Misformed,
+    content_of,
+    flagged,
+    records_of,
+    respelled,
+)
+from ingest.proving import DOUBTFUL, Proof, Prover
+from ingest.records import KIND_UNKNOWN, KINDS, Chunk, Fragment, UserKey, position
+from ingest.validation import Grade, Problem, examine, identity_only, is_day, mend
+
+SLICE_LINES: Final = 256
+"""Lines judged at once: about half a millisecond of work, so that the loop stays answering."""
+
+BadField = Literal["reject", "drop", "truncate"]
+_Problems = list[Problem]
+
+
+class IntakeRules(msgspec.Struct, frozen=True):
+    """What the user chose.
+
+    `kind` is that of bare objects; `largest` the bytes that one record may have in a request.
+    """
+
+    kind: str | None = None
+    on_bad_field: BadField = "reject"
+    strict: bool = False
+    validate: bool = True
+    update_existing_only: bool = False
+    largest: int = 4_000_000
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A record that is invalid: `record` is its object as it came, `raw` a line without one."""
+
+    kind: str
+    code: str
+    field: str
+    reason: str
+    position: int
+    line: int
+    record: bytes | None = None
+    raw: bytes | None = None
+
+
+class Warned(msgspec.Struct, frozen=True):
+    """Something that the destination, or `--on-bad-field`, alters in a record that goes on."""
+
+    code: str
+    field: str
+    reason: str
+    position: int
+    line: int
+
+
+class Taken(msgspec.Struct):
+    """What became of some lines: `read` counts records by kind, `warned` those with a warning.
+
+    `time` is that of one event or purchase among them, as text; empty if there is none.
+    """
+
+    chunk: Chunk
+    read: dict[str, int]
+    refusals: Sequence[Refusal] = ()
+    warnings: Sequence[Warned] = ()
+    warned: int = 0
+    time: str = ""
+
+
+class Intake:
+    """Judges lines, and numbers the records of each part from 0."""
+
+    def __init__(self, rules: IntakeRules) -> None:
+        self._rules = rules
+        self._ordinals: Counter[int] = Counter()
+        self._prover = Prover(
+            rules.kind, largest=rules.largest, update_existing_only=rules.update_existing_only
+        )
+
+    def take(self, part: int, lines: Sequence[bytes], first_line: int) -> Iterator[Taken]:
+        """Judge lines of a part, `first_line` being the 1-based number of the first of them."""
+        for start in range(0, len(lines), SLICE_LINES):
+            yield self._judge(part, lines[start : start + SLICE_LINES], first_line + start)
+
+    def oversize(self, part: int, line: int, length: int) -> Taken:
+        """Account for a line of `length` bytes that was too long to be held."""
+        reason = f"the line has {length:,} bytes, more than any request may have"
+        refusal = Refusal(
+            KIND_UNKNOWN, "line-too-long", "", reason, self._next(part), line, raw=b""
+        )
+        return Taken(_NO_RECORDS, {KIND_UNKNOWN: 1}, (refusal,))
+
+    def _next(self, part: int, count: int = 1) -> int:
+        """Hand out the positions of the next `count` records of a part; return the first."""
+        ordinal = self._ordinals[part]
+        self._ordinals[part] = ordinal + count
+        return position(part, ordinal)
+
+    def _judge(self, part: int, lines: Sequence[bytes], first_line: int) -> Taken:
+        proof = self._fast(lines)
+        if DOUBTFUL in proof.slots:
+            return self._mixed(part, lines, first_line, proof)
+        first = self._next(part, len(lines))
+        chunk = Chunk(
+            proof.fragments,
+            bytes(proof.slots),
+            proof.keys,
+            range(first, first + len(lines)),
+            range(first_line, first_line + len(lines)),
+            sum(map(len, lines)),
+        )
+        read = {kind: n for slot, kind in enumerate(KINDS) if (n := proof.slots.count(slot))}
+        return Taken(chunk, read, time=proof.time)
+
+    def _fast(self, lines: Sequence[bytes]) -> Proof:
+        if not self._rules.validate:
+            return Proof.of_nothing(len(lines))
+        return self._prover.prove(lines)
+
+    # The slow way: line by line, by the rules themselves
+
+    def _mixed(self, part: int, lines: Sequence[bytes], first_line: int, proof: Proof) -> Taken:
+        rows = _Rows(proof.time)
+        for row, slot in enumerate(proof.slots):
+            line = first_line + row
+            if slot != DOUBTFUL:
+                rows.add(slot, proof.fragments[row], proof.keys[row], self._next(part), line)
+            elif row in proof.opened:
+                opened, content = proof.opened[row]
+                for found in content_of(KINDS[opened], content, lines[row]):
+                    self._judge_one(rows, found, self._next(part), line)
+            elif lines[row].strip(JSON_SPACE):
+                for found in records_of(lines[row], self._rules.kind):
+                    self._judge_one(rows, found, self._next(part), line)
+        return rows.taken()
+
+    def _judge_one(self, rows: _Rows, found: Found | Misformed, at: int, line: int) -> None:
+        if isinstance(found, Misformed):
+            rows.refuse(
+                Refusal(found.kind, found.code, found.field, found.reason, at, line, raw=found.raw)
+            )
+            return
+        rules, record, kind = self._rules, found.record, found.kind
+        key, problems = self._examined(kind, record)
+        mended: tuple[Problem, ...] = ()
+        if rules.on_bad_field != "reject" and any(map(self._fatal, problems)):
+            fatal = [problem for problem in problems if self._fatal(problem)]
+            record, mended = mend(record, fatal, rules.on_bad_field)
+            key, problems = self._examined(kind, record)
+        if isinstance(key, Problem):
+            rows.refuse_found(found, key.code, key.field, key.reason, at, line)
+            return
+        worst = next(filter(self._fatal, problems), None)
+        if worst is not None:
+            rows.refuse_found(found, worst.code, worst.field, worst.reason, at, line)
+            return
+        try:
+            fragment = self._encoded(found, record)
+        except (RecursionError, TypeError):
+            reason = "the record is nested too deeply to be changed as it has to be"
+            rows.refuse_found(found, "too-deep", "", reason, at, line)
+            return
+        if len(fragment) > rules.largest:
+            reason = (
+                f"the record has {len(fragment):,} bytes, and a request takes "
+                f"{rules.largest:,} at most"
+            )
+            rows.refuse_found(found, "record-too-large", "", reason, at, line)
+            return
+        rows.add(KINDS.index(kind), fragment, key, at, line)
+        rows.see_time(record.get("time"))
+        rows.warn((*mended, *problems), at, line)
+
+    def _examined(self, kind: str, record: dict[str, Any]) -> tuple[UserKey | Problem, _Problems]:
+        """Return whose record it is, and everything that is wrong with it, its identity first."""
+        if self._rules.validate:
+            return examine(kind, record)
+        key = identity_only(record)
+        return key, [key] if isinstance(key, Problem) else []
+
+    def _fatal(self, problem: Problem) -> bool:
+        return self._rules.strict or problem.grade is Grade.ERROR
+
+    def _encoded(self, found: Found, record: dict[str, Any]) -> bytes:
+        """Return the bytes to send: as they came, but for what has to be different.
+
+        Raises `TypeError` or `RecursionError` where something has to be, too deep for the encoder.
+        """
+        external_id = record.get("external_id")
+        if isinstance(external_id, int) and not isinstance(external_id, bool):
+            record = record | {"external_id": str(external_id)}
+        fragment = found.fragment if record is found.record else respelled(found, record)
+        if self._rules.update_existing_only and "_update_existing_only" not in record:
+            fragment = flagged(fragment)
+        return fragment
+
+
+class _Rows:
+    """Columns in the making, with what became of the other records."""
+
+    def __init__(self, time: str) -> None:
+        self._time = time
+        self._slots = bytearray()
+        self._fragments: list[Fragment] = []
+        self._keys: list[UserKey] = []
+        self._positions: list[int] = []
+        self._lines: list[int] = []
+        self._nbytes = 0
+        self._read: Counter[str] = Counter()
+        self._refusals: list[Refusal] = []
+        self._warnings: list[Warned] = []
+        self._warned = 0
+
+    def add(self, slot: int, fragment: Fragment, key: UserKey, at: int, line: int) -> None:
+        self._slots.append(slot)
+        self._fragments.append(fragment)
+        self._keys.append(key)
+        self._positions.append(at)
+        self._lines.append(line)
+        self._nbytes += len(fragment)
+
+    def refuse(self, refusal: Refusal) -> None:
+        self._read[refusal.kind] += 1
+        self._refusals.append(refusal)
+
+    def refuse_found(
+        self, found: Found, code: str, field: str, reason: str, at: int, line: int
+    ) -> None:
+        self.refuse(Refusal(found.kind, code, field, reason, at, line, record=found.fragment))
+
+    def see_time(self, time: object) -> None:
+        """Keep a time that sorts by its text."""
+        if isinstance(time, str) and is_day(time[:10]):
+            self._time = time
+
+    def warn(self, problems: Sequence[Problem], at: int, line: int) -> None:
+        self._warned += bool(problems)
+        self._warnings += (
+            Warned(problem.code, problem.field, problem.reason, at, line) for problem in problems
+        )
+
+    def taken(self) -> Taken:
+        chunk = Chunk(
+            self._fragments,
+            bytes(self._slots),
+            self._keys,
+            self._positions,
+            self._lines,
+            self._nbytes,
+        )
+        for slot, kind in enumerate(KINDS):
+            if count := chunk.slots.count(slot):
+                self._read[kind] += count
+        return Taken(
+            chunk, dict(self._read), self._refusals, self._warnings, self._warned, self._time
+        )
+
+
+_NO_RECORDS: Final = Chunk((), b"", (), (), (), 0)

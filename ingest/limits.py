@@ -1,0 +1,373 @@
+"""Budgets: whether a request may go now, and if not, when.
+
+Decides by our own limits (exact sliding windows, token buckets), by what the destination said
+(holds, what its window has left), and by what it showed (`ingest.learning`). The destination's
+word only ever tightens. Also when to pause reading (`Watermarks`). What a limit is, and the
+arithmetic of limits, is in `ingest.rates`, and can be imported from here.
+
+It does not wait, and knows neither clock nor dice: `now` is seconds of one monotonic clock,
+`jitter` is in [0, 1). How many requests run at once is decided in `ingest.inflight`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+
+from ingest.errors import ConfigError
+from ingest.learning import Learner
+from ingest.outcomes import ServerWord
+from ingest.rates import (
+    BucketLimit,
+    RateLimit,
+    WindowLimit,
+    pacing,
+    parse_rate,
+    peak_rate,
+    scaled,
+)
+
+__all__ = [
+    "Bucket",
+    "BucketLimit",
+    "Budget",
+    "RateLimit",
+    "Watermarks",
+    "Window",
+    "WindowLimit",
+    "pacing",
+    "parse_rate",
+    "peak_rate",
+    "scaled",
+]
+
+GRANULES: Final = 1024
+"""A window's log keeps a thousandth of the period as one entry: 0.1 % of precision, 1 k entries."""
+
+HOUR: Final = 3600.0
+LONGEST_RESET: Final = HOUR + 60.0
+"""Seconds; a reset further away is nonsense (the longest window is an hour; a minute of skew)."""
+
+FIRST_BACKOFF: Final = 1.0
+LONGEST_BACKOFF: Final = 30.0
+"""Seconds of hold after a 429 without any hint; doubles from one to the other until a success."""
+
+WAKE_SHARE: Final = 0.05
+WAKE_LEAST: Final = 0.02
+WAKE_MOST: Final = 5.0
+"""A hold ends late by up to 5 % of it and 20 ms, at most 5 s: a fleet must not wake as one."""
+
+ROUNDING: Final = 0.5
+"""Seconds by which a wait in whole seconds is late on average: a hint is rounded up, and our own
+backoff is a guess that the window reopens within."""
+
+SAME_WINDOW: Final = 0.9
+"""Two resets closer than this many seconds are one: they are told in whole seconds."""
+
+RECHECK: Final = 1.0
+"""Seconds after which to ask again when only an answer in flight can change the decision."""
+
+LEARNED_SLACK: Final = 0.02
+"""Seconds of a learned rate that may go at once, beside one request, to regain late timers."""
+
+EPSILON: Final = 1e-9
+"""Tokens; what rounding may cost a bucket that was waited for exactly."""
+
+
+class Window:
+    """A sliding-window log: no `period` seconds, wherever they begin, hold more than `amount`.
+
+    Entries closer than a thousandth of the period are one, and count until the last of them has
+    left the window.
+    """
+
+    def __init__(self, amount: int, period: float) -> None:
+        self.amount = amount
+        self.period = period
+        self._granule = period / GRANULES
+        self._log: deque[tuple[float, float, float]] = deque()  # (first, last, cost)
+        self._spent = 0.0
+
+    def delay(self, now: float, cost: float = 1) -> float:
+        """Return the seconds until `cost` may be spent: 0.0 is now, inf is never."""
+        if cost > self.amount:
+            return math.inf
+        log = self._log
+        while log and log[0][1] + self.period <= now:
+            self._spent -= log.popleft()[2]
+        if not log:
+            self._spent = 0.0  # costs may be fractions, whose rounding must not add up
+        excess = self._spent + cost - self.amount
+        if excess <= 0:
+            return 0.0
+        freed = accumulate(spent for _, _, spent in log)
+        leaves = (last for (_, last, _), so_far in zip(log, freed, strict=True) if so_far >= excess)
+        return next(leaves, log[-1][1]) + self.period - now
+
+    def spend(self, now: float, cost: float = 1) -> None:
+        """Enter what was sent, whether or not `delay` allowed it."""
+        self._spent += cost
+        if self._log and now - self._log[-1][0] < self._granule:
+            first, last, spent = self._log.pop()
+            self._log.append((first, max(last, now), spent + cost))
+        else:
+            self._log.append((now, now, cost))
+
+
+class Bucket:
+    """A token bucket: `rate` tokens a second flow in, it holds `burst`, and starts full."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._tokens = burst
+        self._at = -math.inf
+
+    def delay(self, now: float, cost: float = 1) -> float:
+        """Return the seconds until `cost` may be spent: 0.0 is now, inf is never."""
+        if cost > self.burst:
+            return math.inf
+        missing = cost - self._level(now) - EPSILON
+        return missing / self.rate if missing > 0 else 0.0
+
+    def spend(self, now: float, cost: float = 1) -> None:
+        """Take out `cost`, whether or not `delay` allowed it."""
+        self._tokens = self._level(now) - cost
+        self._at = max(self._at, now)
+
+    def change(self, now: float, rate: float, burst: float) -> None:
+        """Go on with another rate and burst from `now`."""
+        self._tokens = min(burst, self._level(now))
+        self._at = max(self._at, now)
+        self.rate, self.burst = rate, burst
+
+    def _level(self, now: float) -> float:
+        return min(self.burst, self._tokens + max(0.0, now - self._at) * self.rate)
+
+
+class _ServerWindow(msgspec.Struct):
+    """A window that the destination tells about: what is left of it, and until when."""
+
+    remaining: int
+    resets_at: float
+
+
+class _Why(enum.Enum):
+    """What a request waits for, beside our own limits."""
+
+    HOLD = enum.auto()
+    LEARNED = enum.auto()
+    WINDOW = enum.auto()
+    ANSWERS = enum.auto()
+
+
+class Budget:
+    """Several limits, the server's word and what it showed, granted together.
+
+    `delay` asks and `spend` takes. For every answer call `hear` with what it said, and `accepted`
+    if it was a success. `sent` is when the answered request was sent; where it is not known, a
+    late 429 may count twice.
+    """
+
+    def __init__(self, limits: Sequence[RateLimit]) -> None:
+        self.limits = tuple(limits)
+        self._own = [(_meter(limit), limit) for limit in self.limits]
+        self._peak = peak_rate(self.limits)
+        self._learner = Learner()
+        self._learned: Bucket | None = None
+        self._held_until = -math.inf
+        self._held_for = 0.0
+        self._backoff = 0.0
+        self._window: _ServerWindow | None = None
+        self._window_limit: int | None = None
+        self._asked: tuple[float, int] = (1, 0)
+
+    @property
+    def rate(self) -> float:
+        """Requests a second at which it sends while there is work; inf without any limit."""
+        return min(self._peak, self._learned.rate) if self._learned else self._peak
+
+    @property
+    def remaining(self) -> int | None:
+        """What the destination last said is left of its window; None if it does not say."""
+        return self._window.remaining if self._window else None
+
+    def delay(self, now: float, cost: float = 1, *, in_flight: int = 0) -> float:
+        """Return the seconds until a request may go: 0.0 is now, inf is never.
+
+        `in_flight` is how many requests are unanswered. When their answers decide, the delay is the
+        longest to wait: ask again after each of them.
+        """
+        self._asked = (cost, in_flight)
+        delay, why = self._decide(now)
+        if why is _Why.LEARNED:
+            self._learner.press()
+        return delay
+
+    def spend(self, now: float, cost: float = 1) -> None:
+        """Enter a request as sent."""
+        for meter, _ in self._own:
+            meter.spend(now, cost)
+        if self._learned:
+            self._learned.spend(now)
+
+    def accepted(self, now: float, sent: float | None = None) -> None:
+        """Take in one success: it ends the backoff, and tells what the destination can take."""
+        self._learner.accepted(now, sent)
+        if (now if sent is None else sent) >= self._held_until:
+            self._backoff = 0.0
+        self._adopt(now)
+
+    def hear(
+        self,
+        word: ServerWord,
+        now: float,
+        jitter: float,
+        in_flight: int,
+        sent: float | None = None,
+    ) -> None:
+        """Take in what an answer said, while `in_flight` other requests are unanswered."""
+        resets_in = self._hear_window(word, now, jitter)
+        wait = _sane(word.retry_after, math.inf)
+        if not word.throttled:
+            if wait:
+                self._hold(now, min(wait, HOUR), jitter)
+            return
+        rounded = wait % 1 == 0
+        wait = min(wait, HOUR) or resets_in
+        if not wait:
+            if (now if sent is None else sent) < self._held_until:
+                return  # sent before the hold, so it says nothing that the hold does not know
+            self._backoff = min(LONGEST_BACKOFF, max(FIRST_BACKOFF, 2 * self._backoff))
+            wait = self._backoff
+        self._hold(now, wait, jitter)
+        if word.remaining:
+            return  # by its own count there was room: whatever refused us, it is not that limit
+        reopens = now + wait - (ROUNDING if rounded else 0.0)
+        self._learner.throttled(now, reopens, self._held_until, in_flight, sent)
+        self._adopt(now)
+
+    def waits_for(self, now: float) -> str:
+        """Return what the request that asked last waits for, as a phrase; empty when nothing."""
+        _, why = self._decide(now)
+        match why:
+            case None:
+                return ""
+            case _Why.HOLD:
+                return f"the destination, which asked for {self._held_for:.3g} s"
+            case _Why.LEARNED:
+                return f"the limit of about {self.rate:.3g}/s that the destination showed"
+            case _Why.WINDOW:
+                return f"the destination, which said that only {self.remaining} more may come"
+            case _Why.ANSWERS:
+                return "answers to the requests in flight"
+            case _:
+                return f"the rate limit of {why}"
+
+    def _decide(self, now: float) -> tuple[float, _Why | RateLimit | None]:
+        cost, in_flight = self._asked
+        delay = 0.0
+        why: _Why | RateLimit | None = None
+        if self._held_until > now:
+            delay, why = self._held_until - now, _Why.HOLD
+        for meter, limit in self._own:
+            own = meter.delay(now, cost)
+            if own > delay:
+                delay, why = own, limit
+        if self._learned:
+            learned = self._learned.delay(now)
+            if learned > delay:
+                delay, why = learned, _Why.LEARNED
+        if in_flight:
+            answers, reason = self._answers(now, cost, in_flight)
+            if answers > delay:
+                delay, why = answers, reason
+        return delay, why
+
+    def _answers(self, now: float, cost: float, in_flight: int) -> tuple[float, _Why]:
+        """Return how long to wait at most for the answers in flight, and why."""
+        window = self._window
+        if window and now < window.resets_at and window.remaining < in_flight + cost:
+            return window.resets_at - now, _Why.WINDOW
+        # After the reset nothing is known of the new window but its size.
+        if in_flight >= min(self._learner.in_flight(), self._window_limit or in_flight + 1):
+            return RECHECK, _Why.ANSWERS
+        return 0.0, _Why.ANSWERS
+
+    def _hear_window(self, word: ServerWord, now: float, jitter: float) -> float:
+        """Note what is left of the destination's window; return the seconds until it resets, or 0.
+
+        Of one window the least that was heard counts; a late answer of an older one is dropped.
+        """
+        resets_in = _sane(word.reset_in, LONGEST_RESET)
+        if word.limit:
+            self._window_limit = word.limit
+        if not resets_in:
+            return 0.0
+        resets_at = now + resets_in
+        known = self._window if self._window and now < self._window.resets_at else None
+        if known and resets_at < known.resets_at - SAME_WINDOW:
+            return 0.0
+        same = known if known and resets_at <= known.resets_at + SAME_WINDOW else None
+        if same:
+            resets_at = min(resets_at, same.resets_at)
+        if word.remaining is not None:
+            remaining = min(word.remaining, same.remaining) if same else word.remaining
+            self._window = _ServerWindow(remaining, resets_at)
+            if not remaining:
+                self._hold(now, resets_at - now, jitter)
+        return resets_at - now
+
+    def _hold(self, now: float, wait: float, jitter: float) -> None:
+        """Let nothing go for `wait` seconds and a little longer; an earlier hold may be longer."""
+        late = jitter * min(WAKE_MOST, WAKE_LEAST + WAKE_SHARE * wait)
+        if now + wait + late > self._held_until:
+            self._held_until = now + wait + late
+            self._held_for = wait
+
+    def _adopt(self, now: float) -> None:
+        """Make what was learned a ceiling, unless our own limits are lower."""
+        rate = self._learner.rate
+        if rate is None or rate >= self._peak:
+            self._learner.rate = self._learned = None
+            return
+        burst = 1 + rate * LEARNED_SLACK
+        if self._learned is None:
+            self._learned = Bucket(rate, burst)
+        elif self._learned.rate != rate:
+            self._learned.change(now, rate, burst)
+
+
+def _meter(limit: RateLimit) -> Window | Bucket:
+    if isinstance(limit, WindowLimit):
+        return Window(limit.amount, limit.period)
+    return Bucket(limit.rate, limit.burst)
+
+
+def _sane(seconds: float | None, most: float) -> float:
+    """Return a time that was told, or 0.0 if it is missing, negative, too long or no number."""
+    return seconds if seconds is not None and 0.0 <= seconds <= most else 0.0
+
+
+class Watermarks:
+    """Pause at `high`, go on at `low`: what is full must empty noticeably before it fills again."""
+
+    def __init__(self, high: int, low: int) -> None:
+        if not 0 <= low < high:
+            raise ConfigError(
+                f"the low watermark ({low}) must be at least 0 and below the high one ({high})"
+            )
+        self.high = high
+        self.low = low
+        self.paused = False
+
+    def update(self, level: int) -> bool:
+        """Take in the level; return whether to pause."""
+        self.paused = level > self.low if self.paused else level >= self.high
+        return self.paused

@@ -1,0 +1,411 @@
+"""What a destination said to one request: replies, outcomes, and what it said about pace.
+
+Decides what a status, its headers and its body mean, as far as HTTP alone tells. It is total: any
+status, any headers and any bytes give an outcome, and nothing raises. It does not know a single
+destination (a wire in `ingest.sinks` reads what only that destination means), what becomes of
+the records (`ingest.retry`), nor what time it is: a response says when it came.
+
+Text of a destination is hostile until proven otherwise: it may echo the credential. `quote` is the
+only way from there into a reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ingest import codec
+
+REASON_CHARS: Final = 300
+"""Longest text of a destination that is passed on, in characters: a sentence, not a page."""
+
+QUOTED_CHARS: Final = 8192
+"""Most characters of a text that are looked at to make a reason of it."""
+
+MAX_WAIT: Final = 3600.0
+"""Longest wait in seconds a destination can impose: the longest documented window is an hour, and
+asking again costs one request, while believing nonsense costs a night."""
+
+EPOCH_FLOOR: Final = 1e9
+"""A reset of this or more is epoch seconds (2001 and later), a smaller one is seconds left."""
+
+REDACTED: Final = "[redacted]"
+
+
+# --- what a transport returns -------------------------------------------------------------------
+
+
+class Response(msgspec.Struct, frozen=True):
+    """An answer as it came. `at` is the wall clock (epoch seconds) when it came.
+
+    `headers` may be in any case. `truncated` says that the body was longer than what is kept.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
+    truncated: bool = False
+
+
+class Unsent(msgspec.Struct, frozen=True):
+    """No byte of the body left this machine: name, connection or TLS failed."""
+
+    reason: str
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The body, or a part of it, left, and no whole answer came."""
+
+    reason: str
+
+
+Reply = Response | Unsent | Lost
+"""What a transport returns; it never raises for a dead destination."""
+
+
+# --- what was said ------------------------------------------------------------------------------
+
+
+class ItemError(msgspec.Struct, frozen=True):
+    """The destination refused one record of the request; several may hit one (slot, index).
+
+    `code` is a stable slug, `reason` the destination's own sentence, redacted and capped.
+    """
+
+    slot: int
+    index: int
+    code: str
+    reason: str
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """2xx: everything but `rejected` was accepted. Never resent, whatever the body looks like."""
+
+    status: int
+    rejected: tuple[ItemError, ...] = ()
+    queued: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Throttled(msgspec.Struct, frozen=True):
+    """429: the destination is healthy and asks for less."""
+
+    status: int
+
+
+class Unavailable(msgspec.Struct, frozen=True):
+    """Not processed: the same bytes may be sent again. `status` is None if nothing was sent."""
+
+    status: int | None
+    reason: str
+
+
+class Unanswered(msgspec.Struct, frozen=True):
+    """Neither success nor failure: the request may have been processed, or not."""
+
+    status: int | None
+    reason: str
+
+
+class TooLarge(msgspec.Struct, frozen=True):
+    """The body has too many bytes; nothing was processed."""
+
+    status: int
+
+
+class TooMany(msgspec.Struct, frozen=True):
+    """The request holds more objects than this account takes; nothing was processed."""
+
+    status: int
+
+
+class Invalid(msgspec.Struct, frozen=True):
+    """Refused whole, with verdicts: nothing was processed, `rejected` never will be."""
+
+    status: int
+    rejected: tuple[ItemError, ...]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """These bytes, as they are, will not be taken; which record is at fault is not said."""
+
+    status: int
+    reason: str
+
+
+class Unauthorized(msgspec.Struct, frozen=True):
+    """No bytes will be taken: credentials, permissions or the host are wrong."""
+
+    status: int
+    reason: str
+
+
+Outcome = (
+    Delivered
+    | Throttled
+    | Unavailable
+    | Unanswered
+    | TooLarge
+    | TooMany
+    | Invalid
+    | Refused
+    | Unauthorized
+)
+
+
+# --- what was said about pace -------------------------------------------------------------------
+
+
+class ServerWord(msgspec.Struct, frozen=True):
+    """What the headers say about pace. Every time is in seconds from the answer on.
+
+    `retry_after` and `reset_in` lie in 0..`MAX_WAIT`; `limit` is at least 1, `remaining` at least
+    0. None means: not said, or nonsense.
+    """
+
+    throttled: bool
+    retry_after: float | None
+    limit: int | None
+    remaining: int | None
+    reset_in: float | None
+
+
+_NUMBER: Final = re.compile(r"\s*([+-]?[0-9]{1,15}(?:\.[0-9]{0,9})?)\s*")
+
+
+def server_word(response: Response) -> ServerWord:
+    """Read the rate-limit headers of either dialect, in any case. Never raises.
+
+    Where two headers ask for a wait, the longer one counts: a word only ever tightens.
+    """
+    headers = lowered(response.headers)
+    limit = _number(headers.get("x-ratelimit-limit"))
+    remaining = _number(headers.get("x-ratelimit-remaining"))
+    reset = _number(headers.get("x-ratelimit-reset"))
+    waits = [
+        wait
+        for wait in (
+            _wait(headers.get("retry-after"), headers, response.at),
+            _wait(headers.get("x-ratelimit-retry-after"), headers, response.at),
+        )
+        if wait is not None
+    ]
+    return ServerWord(
+        throttled=response.status == 429,
+        retry_after=max(waits, default=None),
+        limit=int(limit) if limit is not None and limit >= 1 else None,
+        remaining=max(0, int(remaining)) if remaining is not None else None,
+        reset_in=None if reset is None else _from_now(reset, headers, response.at),
+    )
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers under lower-case names."""
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _number(text: str | None) -> float | None:
+    match = _NUMBER.fullmatch(text) if text else None
+    return float(match[1]) if match else None
+
+
+def _wait(text: str | None, headers: Mapping[str, str], at: float) -> float | None:
+    """Read seconds, epoch seconds or an HTTP date as seconds from now."""
+    number = _number(text)
+    if number is None:
+        number = _http_date(text)
+        if number is None:
+            return None
+        return _clamp(number - _server_time(headers, at))
+    return _from_now(number, headers, at)
+
+
+def _from_now(number: float, headers: Mapping[str, str], at: float) -> float:
+    return _clamp(number - _server_time(headers, at) if number >= EPOCH_FLOOR else number)
+
+
+def _server_time(headers: Mapping[str, str], at: float) -> float:
+    """Return the server's own clock: its dates then need no agreement with ours."""
+    date = _http_date(headers.get("date"))
+    return at if date is None else date
+
+
+@lru_cache(maxsize=16)  # all answers of one second carry the same date
+def _http_date(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError, AttributeError):
+        # The standard parser raises all of these on garbage, depending on where it trips.
+        return None
+
+
+def _clamp(seconds: float) -> float:
+    return min(max(seconds, 0.0), MAX_WAIT)
+
+
+# --- text of a destination ----------------------------------------------------------------------
+
+
+_ECHOED: Final = re.compile(
+    r"""(?i)(\b(?:api|app)[ _-]?(?:key|group[ _-]?id)["']?\s*[:=]\s*["']?|\bbearer\s+)[^\s"',}]+"""
+)
+"""A credential by what stands before it, such as `Invalid API key: ...`."""
+_TITLE: Final = re.compile(r"(?i)<title[^>]{0,100}>([^<]{1,200})")
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """Replace every secret, in any letter case, and whatever follows a credential's name."""
+    lower = text.lower()
+    for secret in secrets:
+        if secret and secret.lower() in lower:  # a look is cheap, and nearly always enough
+            text = re.sub(re.escape(secret), REDACTED, text, flags=re.IGNORECASE)
+    return _ECHOED.sub(rf"\1{REDACTED}", text)
+
+
+def quote(text: str, secrets: Sequence[str], chars: int = REASON_CHARS) -> str:
+    """Make text of a destination fit to show: one line, no control characters, no secret, capped.
+
+    Redacts before it cuts, so that no half of a secret is left over.
+    """
+    if len(text) > QUOTED_CHARS:
+        # A huge answer must not cost time; what is cut off takes the half of a secret along.
+        text = text[: QUOTED_CHARS - max(map(len, secrets), default=0)]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in text)
+    text = redact(" ".join(text.split()), secrets)
+    return text if len(text) <= chars else text[: chars - 1].rstrip() + "…"
+
+
+class Body(msgspec.Struct, frozen=True):
+    """The body of an answer: `value` if it is JSON (else None), and what it says, fit to show."""
+
+    value: Any
+    is_json: bool
+    says: str
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The JSON object, or an empty one for anything else."""
+        return self.value if isinstance(self.value, dict) else {}
+
+
+def read_body(response: Response, secrets: Sequence[str]) -> Body:
+    """Read the body as JSON, and its message as text, if it has any. Never raises."""
+    try:
+        value = codec.loads(response.body)
+    except ValueError:
+        return Body(None, False, _says_text(response.body, secrets))
+    return Body(value, True, quote(_message(value), secrets))
+
+
+def _message(value: Any) -> str:
+    """Find the sentence in the error bodies that are around, else the first plain strings."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        return ""
+    for name in ("message", "error_message", "error", "detail", "title"):
+        if isinstance(text := value.get(name), str) and text:
+            return text
+    errors = value.get("errors")
+    if isinstance(errors, list):
+        return "; ".join(error for error in errors[:3] if isinstance(error, str))
+    return ""
+
+
+def _says_text(body: bytes, secrets: Sequence[str]) -> str:
+    text = body.decode("utf-8", "replace")
+    if "<" not in text:
+        return quote(text, secrets)
+    title = _TITLE.search(text, 0, QUOTED_CHARS)
+    return quote(f"an HTML page titled '{title[1]}'" if title else "an HTML page", secrets)
+
+
+# --- the generic reading ------------------------------------------------------------------------
+
+
+UNANSWERED_STATUSES: Final = frozenset({504, 520, 524})
+"""A gateway reached the service and got no usable answer in time: 504, and 520 and 524 of the
+Cloudflare edge in front of Braze. All may have been processed."""
+
+RESENDABLE_STATUSES: Final = frozenset({408, 425})
+"""4xx that are about this transmission, not about its bytes."""
+
+HINTS: Final[Mapping[int, str]] = {
+    401: "check the API key, and that the REST URL is the one of this account's own instance",
+    403: "check that the key has the permission for this endpoint, its IP allowlist and the plan",
+    404: "check the REST URL and the path",
+    405: "check the REST URL and the path",
+    407: "check the user and password in HTTPS_PROXY",
+    415: "a proxy may have removed the Content-Type header",
+}
+"""What an operator should look at, by status. A wire may pass its own."""
+
+_TOO_LARGE: Final = re.compile(r"(?i)\b(?:request|entity|payload|body|content)\b.*\btoo large\b")
+
+
+def classify(
+    response: Response,
+    *,
+    secrets: Sequence[str] = (),
+    hints: Mapping[int, str] = HINTS,
+    body: Body | None = None,
+) -> Outcome:
+    """Say what any HTTP destination means by this status, and this kind of body. Never raises.
+
+    `secrets` are removed from all text; pass `body` if it has been read already.
+    """
+    status = response.status
+    if 200 <= status < 300:
+        return Delivered(status)
+    if status == 429:
+        return Throttled(status)
+    if status == 413:
+        return TooLarge(status)
+    body = body or read_body(response, secrets)
+    if status == 400 and _TOO_LARGE.search(body.says):
+        return TooLarge(status)
+    reason = _sentence(status, body.says, hints.get(status, ""))
+    if status in (401, 407):
+        return Unauthorized(status, reason)
+    if status == 403:
+        if isinstance(body.value, dict):
+            return Unauthorized(status, reason)
+        # Without the API's own JSON it is a gateway that speaks: no verdict on the key.
+        return Unavailable(status, _sentence(status, body.says, "a gateway in between blocked it"))
+    if status in UNANSWERED_STATUSES or not 300 <= status < 600:
+        return Unanswered(status, reason)
+    if status >= 500 or status in RESENDABLE_STATUSES:
+        return Unavailable(status, reason)
+    if status < 400:
+        return Refused(status, _redirect(response, secrets))
+    return Refused(status, reason)
+
+
+def _sentence(status: int, says: str, hint: str) -> str:
+    said = f"the destination answered {status}" + (f": {says}" if says else "")
+    return f"{said} ({hint})" if hint else said
+
+
+def _redirect(response: Response, secrets: Sequence[str]) -> str:
+    """Name the host only: the rest of a location may carry anything."""
+    try:
+        host = urlsplit(lowered(response.headers).get("location", "")).hostname or ""
+    except ValueError:
+        host = ""
+    where = f" to the host {quote(host, secrets, 100)}" if host else ""
+    return (
+        f"the destination answered {response.status}, a redirect{where}; "
+        "redirects are not followed: check the REST URL"
+    )

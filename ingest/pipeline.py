@@ -1,0 +1,528 @@
+"""The one driver that waits: from blocks of lines to settled records.
+
+Three kinds of task share one loop. The reader takes blocks in while the byte budget allows. The
+dispatcher waits for a place, for work and for a permit, in this order, and launches one delivery
+per request. A delivery sends, asks the core what becomes of the records, and settles them.
+
+Everything that is decided here is when to wait; what to do is decided in the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from itertools import count
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ingest.batcher import Batcher
+from ingest.breaker import Breaker, Refusals
+from ingest.errors import (
+    DestinationDown,
+    Halted,
+    IngestError,
+    InputError,
+)
+from ingest.inflight import Fixed, InFlight
+from ingest.inflight import Verdict as Said
+from ingest.intake import Intake, Taken
+from ingest.ledger import Ledger
+from ingest.observer import LogObserver, Observer
+from ingest.outcomes import (
+    Delivered,
+    Invalid,
+    Refused,
+    Throttled,
+    TooMany,
+    Unanswered,
+    Unauthorized,
+    Unavailable,
+)
+from ingest.profiles import CapsLadder
+from ingest.records import Batch
+from ingest.resends import Case, Resends
+from ingest.retry import ABOUT_DATA, Disposition, RetryPolicy, Weather, decide
+from ingest.sinks.base import Answer, Sink
+from ingest.sources.base import Block
+from ingest.throttle import Throttle
+
+YIELD_AFTER: Final = 0.002
+"""Seconds of work on the loop after which others get their turn."""
+
+BODIES_SHARE: Final = 0.5
+"""Share of the byte budget that bodies may take before the first one that is not begun any more;
+a body counts twice, and what it replaces in the queue once, so the budget is exceeded by a quarter
+at the most."""
+
+FIRST_PIECE_ID: Final = 1 << 40
+"""Ids of pieces start here, far above those that the batcher gives to fresh batches."""
+
+State = Literal["running", "finished", "interrupted", "halted"]
+
+
+class PipelineSettings(msgspec.Struct, frozen=True):
+    """How a run waits. Times are in seconds, `memory` in bytes.
+
+    Events with a time before `old_before` (a date, YYYY-MM-DD) bring a notice; empty: never.
+    """
+
+    memory: int = 96_000_000
+    linger: float = 1.0
+    give_up_after: float = 1_800.0
+    policy: RetryPolicy = RetryPolicy()
+    old_before: str = ""
+
+
+class Pipeline:
+    """Delivers the records of a source to one sink, and accounts for every one.
+
+    `clock` is a monotonic clock in seconds, `dice` a source of numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        intake: Intake,
+        ladder: CapsLadder,
+        throttle: Throttle,
+        in_flight: InFlight | Fixed,
+        ledger: Ledger,
+        settings: PipelineSettings | None = None,
+        observer: Observer | None = None,
+        dice: Callable[[], float] = random.random,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.balance = ledger.balance
+        self.state: State = "running"
+        self.error: IngestError | None = None
+        self._waiting_for = "the first records"
+        self.requests_in_flight = 0
+        self._sink = sink
+        self._intake = intake
+        self.ledger = ledger
+        self.ladder = ladder
+        self._throttle = throttle
+        self._in_flight = in_flight
+        self._settings = settings or PipelineSettings()
+        self._observer = observer or LogObserver()
+        self._dice = dice
+        self._clock = clock or time.monotonic
+        self._batcher = Batcher(slots=len(sink.endpoint.slots), overhead=sink.overhead)
+        self._resends = Resends()
+        self._breaker = Breaker()
+        self._refusals = Refusals()
+        self._piece_ids = count(FIRST_PIECE_ID)
+        self._source_ended = False
+        self._lingers_since: float | None = None
+        self._reader_waits = False
+        self._said_old = False
+        self._offsets: dict[int, int] = {}
+        self._last_failure = ""
+        self._crash: BaseException | None = None
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._deliveries: set[asyncio.Task[Any]] = set()
+
+    # What others may do and ask
+
+    async def run(self, blocks: AsyncIterator[Block]) -> State:
+        """Deliver everything, or as much as the destination lets us; never raises for that.
+
+        Returns the end state; `error` holds the sentence that goes with a halt. Cancelling stops
+        at once: what was in flight stays pending.
+        """
+        reader = asyncio.create_task(self._read(blocks))
+        dispatcher = asyncio.create_task(self._dispatch())
+        tasks = (reader, dispatcher, asyncio.create_task(self._stopping.wait()))
+        for task in tasks:
+            task.add_done_callback(self._returned)
+        try:
+            # The dispatcher ends when everything is settled, and a stop ends it before that.
+            await asyncio.wait((dispatcher, tasks[-1]), return_when=asyncio.FIRST_COMPLETED)
+            reader.cancel()
+            dispatcher.cancel()
+            await asyncio.wait((reader, dispatcher))
+            self._waiting_for = "the last answers"
+            while self._deliveries:
+                await asyncio.wait(self._deliveries)
+        finally:
+            unfinished = (*tasks, *self._deliveries)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+            self.ledger.close()
+        if self._crash is not None:
+            raise self._crash
+        if self.state == "running":
+            self.state = "halted" if self.error else "finished"
+        self._waiting_for = ""
+        return self.state
+
+    def interrupt(self) -> None:
+        """Stop reading and sending; `run` returns when what is in flight was answered."""
+        if self.state == "running":
+            self.state = "interrupted"
+        self._stop()
+
+    @property
+    def waiting_for(self) -> str:
+        """What the next request waits for, as a phrase; empty while it goes on (law 12)."""
+        return self._throttle.waits_for() or self._waiting_for
+
+    @property
+    def bytes_read(self) -> int:
+        """Raw bytes of the source that were taken in, for a progress bar."""
+        return sum(self._offsets.values())
+
+    @property
+    def queued_records(self) -> int:
+        """Records read and not yet settled."""
+        return len(self._batcher) + self._resends.records
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes counted against the byte budget: queue, look-ahead and bodies."""
+        # A body in flight is there twice: as columns and as the joined bytes on the wire.
+        return self._batcher.nbytes + 2 * self._resends.nbytes
+
+    # The reader
+
+    async def _read(self, blocks: AsyncIterator[Block]) -> None:
+        try:
+            async for block in blocks:
+                await self._take_in(block)
+        except InputError as error:
+            # What was read before is good, and goes out; the run ends with the sentence.
+            self.error = error
+            self._observer.notice(str(error))
+        finally:
+            self._source_ended = True
+            self._changed.set()
+
+    async def _take_in(self, block: Block) -> None:
+        since = self._clock()
+        for taken in self._judge(block):
+            self.ledger.take_in(taken)
+            self._mind_the_past(taken.time)
+            self._batcher.add(taken.chunk)
+            self._changed.set()
+            while self.memory_used >= self._settings.memory:
+                self._reader_waits = True
+                self._changed.set()
+                self._settled.clear()
+                await self._settled.wait()
+                self._reader_waits = False
+            if self._clock() - since >= YIELD_AFTER:
+                await asyncio.sleep(0)
+                since = self._clock()
+        self._offsets[block.part] = block.end_offset
+
+    def _mind_the_past(self, time: str) -> None:
+        """Say once that history is being sent: events and purchases fire live campaigns."""
+        if not self._said_old and time and time < self._settings.old_before:
+            self._said_old = True
+            self._observer.notice(
+                "events or purchases of the past are being sent: to the destination they happen "
+                "now, so live campaigns and canvases may fire on them"
+            )
+
+    def _judge(self, block: Block) -> Iterator[Taken]:
+        for line, length in block.oversize:
+            yield self._intake.oversize(block.part, line, length)
+        yield from self._intake.take(block.part, block.lines(), block.first_line)
+
+    # The dispatcher
+
+    async def _dispatch(self) -> None:
+        # Cancelling comes some turns of the loop after a halt: nothing may go out in between.
+        while not self._stopping.is_set():
+            now = self._clock()
+            if self.requests_in_flight >= self._in_flight.allowed(now):
+                await self._pause(None, "answers")
+                continue
+            closed_for = self._breaker.delay(now)
+            if closed_for > 0:
+                patience = self._breaker.down_since + self._settings.give_up_after - now
+                if patience <= 0:
+                    self._halt(self._gone())
+                    return
+                # A probe that is out brings its answer by itself.
+                until = None if math.isinf(closed_for) else min(closed_for, patience)
+                await self._pause(until, "the destination, which is down")
+                continue
+            case = self._resends.take(now)
+            if case is None and not self._bodies_full():
+                case = self._fresh(now)
+            if case is None:
+                if self._source_ended and not len(self._batcher) and not len(self._resends):
+                    return
+                await self._pause(self._next_moment(now), self._lack())
+                continue
+            await self._permit(case)
+            if self._breaker.delay(self._clock()) > 0 or self._stopping.is_set():
+                self._resends.again(case, case.tries, now)
+            else:
+                self._launch(case)
+
+    async def _pause(self, seconds: float | None, why: str) -> None:
+        """Wait until something changed, or for so many seconds."""
+        self._waiting_for = why
+        self._changed.clear()
+        timer = None
+        if seconds is not None:
+            timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._waiting_for = ""
+
+    async def _permit(self, case: Case) -> None:
+        """Wait for the budget; what is waited for is shown meanwhile."""
+        case.granted_at = await self._throttle.acquire(in_flight=lambda: self.requests_in_flight)
+
+    def _fresh(self, now: float) -> Case | None:
+        """Pack a batch of fresh records, if enough are there or none will come soon."""
+        if not len(self._batcher):
+            return None
+        batch = self._batcher.take(
+            self.ladder.next(), self.ladder.generation, partial=self._hurry(now)
+        )
+        if batch is not None:
+            self._lingers_since = None
+            return self._resends.start(batch)
+        if not self._batcher.open_records:
+            self._lingers_since = None
+        elif self._lingers_since is None:
+            self._lingers_since = now
+        return None
+
+    def _hurry(self, now: float) -> bool:
+        """Whether a batch may go that is not full: nobody would fill it, or not in time."""
+        if self._source_ended and not self._batcher.barred:
+            return True
+        if self._lingers_since is not None:
+            return now - self._lingers_since >= self._settings.linger
+        return self._reader_waits and not len(self._resends)
+
+    def _bodies_full(self) -> bool:
+        """Whether bodies take so much of the byte budget that fresh ones must wait for answers."""
+        return 2 * self._resends.nbytes >= self._settings.memory * BODIES_SHARE
+
+    def _nothing_else(self) -> bool:
+        """Whether nothing could be sent but what is unsettled, whose users bar all the rest."""
+        ended = self._source_ended or self._reader_waits
+        return ended and len(self._batcher) == self._batcher.barred
+
+    def _next_moment(self, now: float) -> float | None:
+        """Seconds until waiting records may be sent without anything else happening."""
+        due = self._resends.next_due()
+        if self._lingers_since is not None:
+            lingers_until = self._lingers_since + self._settings.linger
+            due = lingers_until if due is None else min(due, lingers_until)
+        return None if due is None else due - now
+
+    def _lack(self) -> str:
+        if self.requests_in_flight:
+            return "answers"
+        if self._resends.waiting:
+            return "the next try of what failed"
+        return "records"
+
+    def _launch(self, case: Case) -> None:
+        now = self._clock()
+        batch = case.batch
+        case.out, case.sent_at = True, now
+        self.requests_in_flight += 1
+        self.balance.sent(len(batch), again=case.tries.sends > 0)
+        self._in_flight.sent(now)
+        self._breaker.sent(batch.id)
+        self.ladder.sent(batch.id, len(batch))
+        task = asyncio.create_task(self._deliver(case))
+        self._deliveries.add(task)
+        task.add_done_callback(self._returned)
+
+    # A delivery
+
+    async def _deliver(self, case: Case) -> None:
+        try:
+            answer = await self._sink.deliver(case.batch)
+        finally:
+            self.requests_in_flight -= 1
+            self._changed.set()
+        now = self._clock()
+        weather = self._hear(case, answer, now)
+        word = answer.word
+        disposition = decide(
+            case.batch,
+            answer.outcome,
+            case.tries,
+            weather,
+            self._settings.policy,
+            self.ladder.current,
+            repeatable=partial(self._repeatable, case.batch),
+            jitter=self._dice(),
+            asked_delay=(word.retry_after or 0.0) if word else 0.0,
+        )
+        self._settle(case, answer, disposition, now)
+
+    def _returned(self, task: asyncio.Task[Any]) -> None:
+        """Mind the end of a task: what it raised ends the run, and is not lost."""
+        self._deliveries.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, IngestError):
+            self._halt(error)
+        elif error is not None:
+            self._crash = error
+            self._stop()
+
+    def _repeatable(self, batch: Batch, slot: int, index: int) -> bool:
+        return self._sink.repeatable(slot, batch.columns[slot].fragments()[index])
+
+    def _hear(self, case: Case, answer: Answer, now: float) -> Weather:
+        """Tell everybody who learns from an answer; return what the rest of the run tells of it."""
+        batch, outcome = case.batch, answer.outcome
+        throttled = isinstance(outcome, Throttled)
+        self.balance.answered(answer.status, throttled=throttled)
+        self.ladder.answered(batch.id)
+        self._breaker.answered(batch.id)
+        self._throttle.hear(
+            answer.word,
+            self.requests_in_flight,
+            accepted=isinstance(outcome, Delivered),
+            sent=case.granted_at,
+        )
+        self._in_flight.rate = self._throttle.rate
+        weather = Weather(
+            outage=self._breaker.open,
+            others_succeed=self._breaker.last_success > (case.failed_at or case.sent_at),
+            alone=len(self._resends) == 1 and self._nothing_else(),
+            bisected=self._resends.bisected(batch.family),
+        )
+        said: Said = "ok"
+        match outcome:
+            case Delivered():
+                self._up(now)
+                self.ladder.accepted(len(batch))
+                self._refusals.delivered()
+            case Invalid():
+                self._up(now)
+                self.ladder.accepted(len(batch))
+            case Unavailable() | Unanswered():
+                said = "unavailable" if isinstance(outcome, Unavailable) else "unanswered"
+                self._failed(case, outcome, answer, now)
+                case.failed_at = now
+            case Throttled():
+                said = "throttled"
+                self._breaker.alive()
+            case Unauthorized():
+                self._halt(Halted(f"{outcome.reason}. Nothing was rejected or lost"))
+            case Refused():
+                if math.isinf(self._breaker.last_success):
+                    said = "throttled"  # no success yet, so nothing to send more at once for
+                self._breaker.alive()
+                if self._refusals.refused(batch.family, about_data=outcome.status in ABOUT_DATA):
+                    self._halt(self._refuses_everything(outcome))
+            case TooMany():
+                self._breaker.alive()
+                self._step_down(batch)
+            case _:
+                self._breaker.alive()
+        self._in_flight.answered(now, now - case.sent_at, said)
+        return weather
+
+    def _up(self, now: float) -> None:
+        if self._breaker.open:
+            down = now - self._breaker.down_since
+            self._observer.notice(f"{self._sink.host} answers again, after {down:.0f} s")
+        self._breaker.succeeded(now)
+
+    def _failed(
+        self, case: Case, outcome: Unavailable | Unanswered, answer: Answer, now: float
+    ) -> None:
+        since = self._resends.bisecting_since(case.batch.family)
+        if since is not None and self._breaker.last_success > since:
+            return  # others of its family were taken: this piece fails by its own fault
+        asked = (answer.word.retry_after or 0.0) if answer.word else 0.0
+        self._last_failure = outcome.reason
+        if self._breaker.failed(now, self._dice(), asked):
+            self._observer.notice(
+                f"{self._sink.host} is down ({outcome.reason}): everything waits, and one request "
+                f"at a time tries whether it is back"
+            )
+
+    def _step_down(self, batch: Batch) -> None:
+        if self.ladder.refused(len(batch), batch.generation):
+            self._observer.notice(
+                f"{self._sink.host} does not take {len(batch)} records in one request: going on "
+                f"with at most {self.ladder.current.total}"
+            )
+        elif batch.generation == self.ladder.generation and self._refusals.refused(
+            batch.family, about_data=True
+        ):
+            self._halt(
+                Halted(
+                    f"{self._sink.host} refuses requests of {len(batch)} records as too many, and "
+                    "there are no smaller caps to try: give the account's number with --limits"
+                )
+            )
+
+    # The settlement
+
+    def _settle(self, case: Case, answer: Answer, disposition: Disposition, now: float) -> None:
+        batch = case.batch
+        self.ledger.settle(batch, answer, disposition, attempts=case.tries.sends + 1)
+        if disposition.bisecting:
+            self._resends.note_bisecting(batch.family, now)
+        due = now + disposition.delay
+        pieces = disposition.pieces
+        if not pieces:
+            self._batcher.release(self._resends.settle(case))
+        elif len(pieces) == 1 and pieces[0].rows is None:
+            self._resends.again(case, pieces[0].tries, due)
+        else:
+            made = [
+                (batch.take(piece.rows or (), id=next(self._piece_ids)), piece.tries)
+                for piece in pieces
+            ]
+            self._batcher.release(self._resends.split(case, made, due))
+        self._settled.set()
+        self._changed.set()
+
+    # The end
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._changed.set()
+
+    def _halt(self, error: IngestError) -> None:
+        # An input that broke off is told already, and is the lesser reason to stop.
+        if self.error is None or isinstance(self.error, InputError):
+            self.error = error
+            self._observer.notice(str(error))
+        if self.state == "running":
+            self.state = "halted"
+        self._stop()
+
+    def _gone(self) -> DestinationDown:
+        return DestinationDown(
+            f"{self._sink.host} has been down for {self._settings.give_up_after:.0f} s (the last "
+            f"try: {self._last_failure}). Nothing was given up: run the same command when it is "
+            "back"
+        )
+
+    def _refuses_everything(self, outcome: Refused) -> Halted:
+        return Halted(
+            f"{self._sink.host} refuses every request and has taken nothing (the last answer: "
+            f"{outcome.status}, {outcome.reason}). Check the REST URL, the endpoint and --limits"
+        )

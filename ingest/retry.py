@@ -1,0 +1,376 @@
+"""What becomes of each record of a batch, given what the destination said.
+
+`decide` splits a batch into what is delivered, what gets a verdict, and what goes again, later or
+in pieces. It waits for nothing and knows no clock: the caller tells it what it has seen of the
+other requests (`Weather`) and passes the dice (`jitter`).
+
+Words: a *strike* is a failure of a batch while others succeeded; a *suspect* is a piece of a batch
+that was bisected because of its failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, assert_never
+
+import msgspec
+
+from ingest.outcomes import (
+    Delivered,
+    Invalid,
+    ItemError,
+    Outcome,
+    Refused,
+    Throttled,
+    TooLarge,
+    TooMany,
+    Unanswered,
+    Unauthorized,
+    Unavailable,
+)
+from ingest.profiles import Caps
+from ingest.records import Batch
+
+Row = tuple[int, int]
+"""A record of a batch: (slot, index)."""
+
+SERVER_ERROR: Final = 500
+
+ABOUT_DATA: Final = frozenset((400, 422))
+"""Refusals that judge the body; 404, 405, 415 and redirects judge where and how it was sent."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True):
+    """How often and how fast.
+
+    Delays are full jitter: uniform in [0, min(cap, base * 2**failures)), in seconds.
+    """
+
+    base: float = 0.5
+    cap: float = 30.0
+    refusal_delay: float = 0.2
+    strikes_to_bisect: int = 3  # law 6: three 5xx while others succeed
+    suspect_strikes_to_bisect: int = 2  # its parent had three already
+    strikes_to_fail: int = 10  # of a batch: about 2 minutes of backoff
+    suspect_strikes_to_fail: int = 3
+    bisect_requests: int = 30  # law 6: requests that one batch's bisecting may cost
+    hold_unanswered: frozenset[int] = frozenset()  # slots whose unanswered records are held
+
+
+class Tries(msgspec.Struct, frozen=True):
+    """What a batch, or a piece, has been through."""
+
+    sends: int = 0
+    failures: int = 0
+    strikes: int = 0
+    suspect: bool = False
+
+
+class Weather(msgspec.Struct, frozen=True):
+    """What the rest of the run tells about this failure.
+
+    `outage`: the breaker is open. `others_succeed`: another request succeeded since this batch was
+    last sent. `alone`: there is no other work that could tell. `bisected`: requests that this
+    batch's family has spent on bisecting, those of pieces not sent yet included.
+    """
+
+    outage: bool = False
+    others_succeed: bool = False
+    alone: bool = False
+    bisected: int = 0
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The end of one record that was not delivered: its column and why."""
+
+    slot: int
+    index: int
+    column: str
+    code: str
+    reason: str
+    status: int | None = None
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Rows of a batch that go again together."""
+
+    rows: tuple[Row, ...] | None  # None: the whole batch, same bytes
+    tries: Tries
+
+
+class Disposition(msgspec.Struct, frozen=True):
+    """What becomes of each record; `delivered` are all rows in no verdict and in no piece."""
+
+    delivered: bool = False
+    verdicts: tuple[Verdict, ...] = ()
+    pieces: tuple[Piece, ...] = ()
+    delay: float = 0.0
+    bisecting: bool = False
+    duplicated: int = 0
+
+
+Repeatable = Callable[[int, int], bool]
+
+
+def decide(
+    batch: Batch,
+    outcome: Outcome,
+    tries: Tries,
+    weather: Weather,
+    policy: RetryPolicy,
+    caps: Caps,
+    *,
+    repeatable: Repeatable,
+    jitter: float,
+    asked_delay: float = 0.0,
+) -> Disposition:
+    """Return what becomes of each record of `batch`.
+
+    `caps` are the ones in force now; `repeatable(slot, index)` says whether a second copy of a
+    record changes nothing; `asked_delay` is the floor, in seconds, that the destination asked for.
+    `jitter` is in [0, 1).
+    """
+    sent = msgspec.structs.replace(tries, sends=tries.sends + 1)
+    match outcome:
+        case Delivered():
+            return Disposition(delivered=True, verdicts=_rejections(outcome.rejected, outcome))
+        case Invalid():
+            return _settle_invalid(batch, outcome, sent)
+        case Throttled():
+            return Disposition(pieces=(Piece(None, sent),), delay=asked_delay)
+        case TooMany():
+            return _repack(batch, outcome, sent, caps)
+        case TooLarge():
+            if len(batch) == 1:
+                reason = "the destination says that this record alone is larger than it takes"
+                return _verdict_for_all(batch, "rejected", "too-large", reason, outcome.status)
+            return Disposition(pieces=_halves(batch, _afresh(sent)))
+        case Refused():
+            return _refused(batch, outcome, sent, weather, policy, jitter)
+        case Unavailable():
+            return _failed(batch, outcome, sent, weather, policy, jitter, asked_delay)
+        case Unanswered():
+            return _unanswered(
+                batch, outcome, sent, weather, policy, jitter, asked_delay, repeatable
+            )
+        case Unauthorized():
+            # No verdict on the data: the caller halts, and everything stays pending.
+            return Disposition(pieces=(Piece(None, sent),))
+        case _:
+            assert_never(outcome)
+
+
+def _rejections(errors: Iterable[ItemError], outcome: Delivered | Invalid) -> tuple[Verdict, ...]:
+    """One verdict per record: several errors of one index become one sentence."""
+    by_row: dict[Row, list[ItemError]] = {}
+    for error in errors:
+        by_row.setdefault((error.slot, error.index), []).append(error)
+    return tuple(
+        Verdict(
+            slot,
+            index,
+            "rejected",
+            found[0].code,
+            "; ".join(dict.fromkeys(error.reason for error in found)),
+            outcome.status,
+        )
+        for (slot, index), found in by_row.items()
+    )
+
+
+def _settle_invalid(batch: Batch, outcome: Invalid, sent: Tries) -> Disposition:
+    verdicts = _rejections(outcome.rejected, outcome)
+    bad = {(verdict.slot, verdict.index) for verdict in verdicts}
+    rest = tuple(row for row in batch.rows() if row not in bad)
+    pieces = (Piece(rest, _afresh(sent)),) if rest else ()
+    return Disposition(verdicts=verdicts, pieces=pieces)
+
+
+def _afresh(sent: Tries) -> Tries:
+    """Tries of a piece whose batch did not fail, but held what made it unfit."""
+    return Tries(sends=sent.sends, suspect=sent.suspect)
+
+
+def _verdict_for_all(
+    batch: Batch, column: str, code: str, reason: str, status: int | None
+) -> Disposition:
+    return Disposition(
+        verdicts=tuple(
+            Verdict(slot, index, column, code, reason, status) for slot, index in batch.rows()
+        )
+    )
+
+
+def _halves(batch: Batch, tries: Tries) -> tuple[Piece, ...]:
+    """Two pieces in the order of the source, so that a user's records keep theirs."""
+    rows = in_source_order(batch)
+    middle = len(rows) // 2
+    return Piece(tuple(rows[:middle]), tries), Piece(tuple(rows[middle:]), tries)
+
+
+def in_source_order(batch: Batch) -> list[Row]:
+    """Return the (slot, index) rows of a batch by position."""
+    positions = [column.positions for column in batch.columns]
+    return sorted(batch.rows(), key=lambda row: positions[row[0]][row[1]])
+
+
+def _repack(batch: Batch, outcome: TooMany, sent: Tries, caps: Caps) -> Disposition:
+    """Cut a batch that held too many records into pieces under the caps now in force."""
+    if len(batch) == 1:
+        reason = "the destination refuses even one record as too many"
+        return _verdict_for_all(batch, "rejected", "too-many", reason, outcome.status)
+    fresh = _afresh(sent)
+    fitting = len(batch) <= caps.total and all(
+        len(column) <= cap for column, cap in zip(batch.columns, caps.per_slot, strict=True)
+    )
+    if fitting:
+        return Disposition(pieces=_halves(batch, fresh))
+    pieces: list[tuple[Row, ...]] = []
+    piece: list[Row] = []
+    counts = [0] * len(batch.columns)
+    for row in in_source_order(batch):
+        slot = row[0]
+        if len(piece) >= caps.total or counts[slot] >= caps.per_slot[slot]:
+            pieces.append(tuple(piece))
+            piece, counts = [], [0] * len(batch.columns)
+        piece.append(row)
+        counts[slot] += 1
+    pieces.append(tuple(piece))
+    return Disposition(pieces=tuple(Piece(rows, fresh) for rows in pieces))
+
+
+def _refused(
+    batch: Batch,
+    outcome: Refused,
+    sent: Tries,
+    weather: Weather,
+    policy: RetryPolicy,
+    jitter: float,
+) -> Disposition:
+    if outcome.status not in ABOUT_DATA:
+        return _misdirected(batch, outcome, sent, weather, policy, jitter)
+    if len(batch) == 1:
+        return _verdict_for_all(batch, "rejected", "refused", outcome.reason, outcome.status)
+    if weather.bisected + 2 > policy.bisect_requests:
+        return _cap_reached(batch, outcome.reason, outcome.status, policy)
+    return Disposition(pieces=_halves(batch, Tries(sends=sent.sends, suspect=True)), bisecting=True)
+
+
+def _misdirected(
+    batch: Batch,
+    outcome: Refused,
+    sent: Tries,
+    weather: Weather,
+    policy: RetryPolicy,
+    jitter: float,
+) -> Disposition:
+    """A wrong path or a redirect says nothing about a record; the caller counts and halts.
+
+    While others succeed nothing halts, and it may be a gateway that dislikes these very bytes.
+    """
+    delay = policy.refusal_delay * (1 + jitter)
+    if not weather.others_succeed:
+        return Disposition(pieces=(Piece(None, sent),), delay=delay)
+    tries = msgspec.structs.replace(sent, strikes=sent.strikes + 1)
+    if tries.strikes >= policy.strikes_to_fail:
+        return _gave_up(batch, outcome, tries)
+    delay = max(delay, backoff(sent.strikes, policy, jitter))
+    return Disposition(pieces=(Piece(None, tries),), delay=delay)
+
+
+def _gave_up(batch: Batch, outcome: Refused | Unavailable | Unanswered, tries: Tries) -> Disposition:
+    reason = (
+        f"given up after {tries.strikes} failures while other requests succeeded; "
+        f"the last one: {outcome.reason}"
+    )
+    return _verdict_for_all(batch, "failed", "gave-up", reason, outcome.status)
+
+
+def _cap_reached(batch: Batch, said: str, status: int | None, policy: RetryPolicy) -> Disposition:
+    reason = (
+        f"sent together with records that the destination refused ({said}), and not told apart "
+        f"from them within {policy.bisect_requests} requests; it may be good: replay it"
+    )
+    return _verdict_for_all(batch, "failed", "bisect-cap", reason, status)
+
+
+def backoff(failures: int, policy: RetryPolicy, jitter: float) -> float:
+    """Full jitter: seconds uniform in [0, min(cap, base * 2**failures))."""
+    return jitter * min(policy.cap, policy.base * 2.0 ** min(failures, 32))
+
+
+def _failed(
+    batch: Batch,
+    outcome: Unavailable | Unanswered,
+    sent: Tries,
+    weather: Weather,
+    policy: RetryPolicy,
+    jitter: float,
+    asked_delay: float,
+    *,
+    bisectable: bool = True,
+) -> Disposition:
+    """Send again later, in halves after too many strikes, or give up on what never works."""
+    strike = not weather.outage and (weather.others_succeed or sent.suspect)
+    tries = msgspec.structs.replace(sent, failures=sent.failures + 1, strikes=sent.strikes + strike)
+    delay = max(asked_delay, backoff(sent.failures, policy, jitter))
+    left = policy.bisect_requests - weather.bisected
+    size = len(batch)
+    said_5xx = outcome.status is not None and outcome.status >= SERVER_ERROR
+    if bisectable and said_5xx and size > 1 and not weather.outage:
+        enough = policy.suspect_strikes_to_bisect if tries.suspect else policy.strikes_to_bisect
+        # With nothing else to send, nobody is left to tell an outage from a bad record: halves do.
+        struck = tries.strikes >= enough or (
+            weather.alone and not tries.suspect and tries.failures >= policy.strikes_to_bisect
+        )
+        if struck and left >= 2:
+            halves = _halves(batch, Tries(sends=tries.sends, suspect=True))
+            return Disposition(pieces=halves, delay=delay, bisecting=True)
+    last = policy.suspect_strikes_to_fail if tries.suspect and size == 1 else policy.strikes_to_fail
+    if strike and tries.strikes >= last:
+        return _gave_up(batch, outcome, tries)
+    if strike and tries.suspect and left < 1:
+        return _cap_reached(batch, outcome.reason, outcome.status, policy)
+    return Disposition(pieces=(Piece(None, tries),), delay=delay)
+
+
+def _unanswered(
+    batch: Batch,
+    outcome: Unanswered,
+    sent: Tries,
+    weather: Weather,
+    policy: RetryPolicy,
+    jitter: float,
+    asked_delay: float,
+    repeatable: Repeatable,
+) -> Disposition:
+    """Resend or hold, by kind: a second copy of a plain attribute changes nothing (law 5)."""
+    held = tuple(
+        (slot, index)
+        for slot, index in batch.rows()
+        if slot in policy.hold_unanswered and not repeatable(slot, index)
+    )
+    if not held:
+        again = _failed(
+            batch, outcome, sent, weather, policy, jitter, asked_delay, bisectable=False
+        )
+        return msgspec.structs.replace(
+            again, duplicated=sum(_size(batch, piece) for piece in again.pieces)
+        )
+    reason = f"sent, and not known whether it arrived: {outcome.reason}"
+    verdicts = tuple(
+        Verdict(slot, index, "held", "unanswered", reason, outcome.status) for slot, index in held
+    )
+    kept = set(held)
+    rest = tuple(row for row in batch.rows() if row not in kept)
+    if not rest:
+        return Disposition(verdicts=verdicts)
+    delay = max(asked_delay, backoff(sent.failures, policy, jitter))
+    tries = msgspec.structs.replace(sent, failures=sent.failures + 1)
+    return Disposition(
+        verdicts=verdicts, pieces=(Piece(rest, tries),), delay=delay, duplicated=len(rest)
+    )
+
+
+def _size(batch: Batch, piece: Piece) -> int:
+    return len(batch) if piece.rows is None else len(piece.rows)

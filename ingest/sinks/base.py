@@ -1,0 +1,252 @@
+"""The seam between a pipeline and a destination: endpoints as data, wires, transports, sinks.
+
+Decides how a batch becomes the bytes of a body, and how a reply becomes an answer. Knows no
+destination and no HTTP library: a new HTTP destination is a new `Wire`, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, assert_never
+
+import msgspec
+
+from ingest.outcomes import (
+    Lost,
+    Outcome,
+    Reply,
+    Response,
+    ServerWord,
+    Unanswered,
+    Unavailable,
+    Unsent,
+    lowered,
+    quote,
+    server_word,
+)
+from ingest.profiles import Caps
+from ingest.records import Batch
+
+REQUEST_ID_CHARS: Final = 100
+"""Longest request id that is kept, in characters: a UUID has 36, a chain of proxies some more."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a transport sends. `path` starts with a slash; headers and body may hold a credential.
+
+    Neither is therefore part of any representation of it.
+    """
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.path}, {len(self.body)} bytes)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("method", self.method), ("path", self.path), ("bytes", len(self.body))]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A batchable endpoint, as a row of a table.
+
+    `slots` are the arrays of its body, `kinds` the kind of record that goes into each of them and
+    `reported_as` what its answers call each of them (all of one length). `idempotent` says that
+    any of its requests may be repeated without harm. `caps` runs from the most an account may have
+    to the least (a `CapsLadder`), `rate` is its documented budget for `parse_rate`.
+    """
+
+    name: str
+    path: str
+    slots: tuple[str, ...]
+    kinds: tuple[str, ...]
+    reported_as: tuple[str, ...]
+    idempotent: bool
+    caps: tuple[Caps, ...]
+    rate: str
+
+    def slot_reported_as(self, name: Any) -> int | None:
+        """Return the slot that an answer calls `name`, or None."""
+        try:
+            return self.reported_as.index(name)
+        except ValueError:
+            return None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a sink says of one request.
+
+    `word` is what the headers said about pace, `status` the HTTP status; both are None if no
+    answer came. `request_id` is the destination's own name of the request, for its support.
+    """
+
+    outcome: Outcome
+    word: ServerWord | None = None
+    request_id: str = ""
+    status: int | None = None
+
+
+class Wire(Protocol):
+    """What only one destination knows. Pure: no I/O, no clock.
+
+    `overhead` is an upper bound of the bytes that a body has beyond `Batch.nbytes`, and `secrets`
+    are what must never be shown.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
+    def overhead(self) -> int: ...
+
+    @property
+    def secrets(self) -> Sequence[str]: ...
+
+    def request(self, batch: Batch) -> Request:
+        """Encode a batch."""
+        ...
+
+    def interpret(self, batch: Batch, response: Response) -> Outcome:
+        """Say what the response means for the batch. Total: never raises."""
+        ...
+
+    def repeatable(self, slot: int, fragment: bytes) -> bool:
+        """Whether a second copy of a record changes nothing at the destination."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends any request to one host."""
+
+    @property
+    def host(self) -> str: ...
+
+    async def send(self, request: Request) -> Reply:
+        """Return what came back. Never raises for a dead destination."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Sink(Protocol):
+    """What a pipeline delivers to. `host` tells two destinations of one kind apart."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
+    def overhead(self) -> int: ...
+
+    async def deliver(self, batch: Batch) -> Answer:
+        """Send one request. Raises `LocalFailure` if this machine failed, nothing else."""
+        ...
+
+    def repeatable(self, slot: int, fragment: bytes) -> bool:
+        """Whether a second copy of a record changes nothing at the destination."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class HttpSink:
+    """A sink made of a wire and a transport."""
+
+    def __init__(self, wire: Wire, transport: Transport) -> None:
+        self.wire = wire
+        self._transport = transport
+
+    @property
+    def name(self) -> str:
+        """Name of the destination, such as `braze`."""
+        return self.wire.name
+
+    @property
+    def host(self) -> str:
+        """Host and port of the destination."""
+        return self._transport.host
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The row that describes where batches go."""
+        return self.wire.endpoint
+
+    @property
+    def overhead(self) -> int:
+        """Upper bound of the bytes that a body has beyond `Batch.nbytes`."""
+        return self.wire.overhead
+
+    def credential_hash(self, salt: bytes) -> str:
+        """Return a salted hash of the credentials, to notice that another account is meant."""
+        told = hashlib.sha256(salt)
+        for secret in self.wire.secrets:
+            told.update(hashlib.sha256(secret.encode()).digest())
+        return told.hexdigest()
+
+    async def deliver(self, batch: Batch) -> Answer:
+        """Send the batch as one request and return what the destination made of it."""
+        reply = await self._transport.send(self.wire.request(batch))
+        match reply:
+            case Response():
+                outcome = self.wire.interpret(batch, reply)
+                word = server_word(reply)
+                request_id = reply.headers.get("X-Request-Id") or ""
+                if not request_id:
+                    request_id = lowered(reply.headers).get("x-request-id", "")
+                if request_id:
+                    request_id = quote(request_id, self.wire.secrets, REQUEST_ID_CHARS)
+                return Answer(outcome, word, request_id, reply.status)
+            case Unsent():
+                return Answer(Unavailable(None, reply.reason))
+            case Lost():
+                return Answer(Unanswered(None, reply.reason))
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def repeatable(self, slot: int, fragment: bytes) -> bool:
+        """Whether a second copy of a record changes nothing at the destination."""
+        return self.wire.repeatable(slot, fragment)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+
+class BodyShape:
+    """The JSON object around the arrays of a batch: `{"attributes":[...],"events":[...]}`.
+
+    `extra` is one encoded member (such as `"api_key":"..."`) that every body starts with. Arrays
+    stand in the order of the slots, and only if they have records.
+    """
+
+    def __init__(self, slots: Sequence[str], extra: bytes = b"") -> None:
+        self._leads = [b'"' + slot.encode() + b'":[' for slot in slots]
+        self._extra = extra
+        # Braces, the closing bracket of each array, and a comma for each member but the first.
+        members = len(slots) + bool(extra)
+        self.overhead = (
+            2 + len(extra) + sum(len(lead) + 1 for lead in self._leads) + max(0, members - 1)
+        )
+        """Bytes of the wrapping when every array is there: an upper bound."""
+
+    def join(self, batch: Batch) -> bytes:
+        """Return the body of a batch. Nothing is serialised again."""
+        parts = [b"{", self._extra] if self._extra else [b"{"]
+        for lead, column in zip(self._leads, batch.columns, strict=True):
+            if column.sizes:
+                if len(parts) > 1:
+                    parts.append(b",")
+                parts += (lead, column.data, b"]")
+        parts.append(b"}")
+        return b"".join(parts)

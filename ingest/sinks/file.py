@@ -1,0 +1,119 @@
+"""A file as destination (`--to file:PATH`): one request body a line, as NDJSON.
+
+Decides how a body is put on disk such that a reader never meets half of one that was counted as
+delivered. Knows nothing of HTTP: there are no credentials in these bodies. `/dev/null` works, and
+costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from ingest.errors import ConfigError, LocalFailure
+from ingest.outcomes import Delivered
+from ingest.records import Batch
+from ingest.sinks.base import Answer, BodyShape, Endpoint
+from ingest.sinks.braze import ENDPOINTS, repeatable
+
+WRITTEN: Final = 200
+"""Status that a written body is counted under: the plain success of HTTP."""
+
+PRIVATE: Final = 0o600
+"""The bodies are personal data: for the user alone."""
+
+
+class FileSink:
+    """Appends request bodies to the file at `path`, which is created private to the user.
+
+    Each body is handed to the operating system before it counts as delivered, and the file is
+    synced when the sink is closed. Raises `ConfigError` if the file cannot be opened.
+    """
+
+    name: Final = "file"
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, endpoint: Endpoint = ENDPOINTS["track"]
+    ) -> None:
+        self.path: Final = Path(path)
+        self.endpoint: Final = endpoint
+        self._shape = BodyShape(endpoint.slots)
+        self.overhead: Final = self._shape.overhead
+        try:
+            self._fd: int | None = os.open(
+                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"the file {self.path} cannot be opened for writing: {error.strerror}"
+            ) from None
+        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        if self._regular:
+            os.fchmod(self._fd, PRIVATE)
+            self._end_torn_line()
+
+    @property
+    def host(self) -> str:
+        """The absolute path: what tells two files apart."""
+        return str(self.path.absolute())
+
+    async def deliver(self, batch: Batch) -> Answer:
+        """Write one body. Raises `LocalFailure` if the disk takes it not, or not whole."""
+        line = self._shape.join(batch)
+        if b"\n" in line:
+            # JSON has raw line breaks between its tokens only, where a space is as good.
+            line = line.replace(b"\n", b" ")
+        self._write(line + b"\n")
+        await asyncio.sleep(0)  # a sink that never waits would not let anybody else run
+        return Answer(Delivered(WRITTEN), status=WRITTEN)
+
+    def repeatable(self, slot: int, fragment: bytes) -> bool:
+        """Whether a second copy of a record changes nothing, as at Braze."""
+        return repeatable(slot, fragment)
+
+    async def aclose(self) -> None:
+        """Sync and close the file. Raises `LocalFailure` if it cannot be synced."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        try:
+            if self._regular:
+                os.fsync(fd)
+        except OSError as error:
+            raise LocalFailure(f"{self.path} cannot be synced: {error.strerror}") from None
+        finally:
+            os.close(fd)
+
+    def _write(self, line: bytes) -> None:
+        fd = self._fd
+        if fd is None:
+            raise LocalFailure(f"{self.path} is closed: nothing more can be written to it")
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        except OSError as error:
+            self._take_back(fd, len(line) - len(rest))
+            raise LocalFailure(
+                f"writing to {self.path} failed: {error.strerror}; what was not written is not "
+                "counted as delivered"
+            ) from None
+
+    def _take_back(self, fd: int, written: int) -> None:
+        """Cut a half line off again; best effort, as the disk is failing already."""
+        if self._regular and written:
+            try:
+                os.ftruncate(fd, os.fstat(fd).st_size - written)
+            except OSError:
+                return
+
+    def _end_torn_line(self) -> None:
+        """Put the end of line after what a crash may have left, so that it spoils no other."""
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            torn = size > 0 and file.seek(size - 1) >= 0 and file.read(1) != b"\n"
+        if torn:
+            self._write(b"\n")

@@ -1,0 +1,54 @@
+"""A blocking source driven from a thread of its own, a few blocks ahead.
+
+Decides only how far ahead the thread may read. The thread is a daemon, and not one of an executor:
+a read of a terminal that never ends must not keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Final
+
+from ingest.sources.base import Block, BlockSource
+
+AHEAD: Final = 4
+"""Blocks read and not yet asked for: enough that the loop never waits for a disk that keeps up."""
+
+
+async def threaded(source: BlockSource, *, ahead: int = AHEAD) -> AsyncIterator[Block]:
+    """Yield the blocks of a source without blocking the loop. Raises what the source raises."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[Block | BaseException | None] = asyncio.Queue()
+    room = threading.Semaphore(ahead)
+    stopped = threading.Event()
+
+    def hand_over(item: Block | BaseException | None) -> None:
+        try:
+            loop.call_soon_threadsafe(arrived.put_nowait, item)
+        except RuntimeError:
+            stopped.set()  # the loop is gone, and nobody asks any more
+            room.release()
+
+    def read() -> None:
+        try:
+            for block in source.blocks():
+                room.acquire()
+                if stopped.is_set():
+                    return
+                hand_over(block)
+            hand_over(None)
+        except BaseException as error:  # a thread has nobody else to tell
+            hand_over(error)
+
+    threading.Thread(target=read, name="ingest-source", daemon=True).start()
+    try:
+        while (item := await arrived.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            room.release()
+            yield item
+    finally:
+        stopped.set()
+        room.release()

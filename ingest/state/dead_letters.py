@@ -1,0 +1,154 @@
+"""Dead letters: records that will not be delivered, with the reason, kept to be mended.
+
+One line of JSON each, private to the user, written through to the file before the record is
+settled (law 10). Knows the shape of a dead letter and nothing of why there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ingest.codec import dumps, verbatim
+from ingest.errors import LocalFailure
+
+PRIVATE = 0o600
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record and why it was not delivered.
+
+    `record` is the object as it came, encoded; `raw` the text of a line that holds no object.
+    """
+
+    kind: str
+    column: str
+    code: str
+    field: str
+    reason: str
+    source: dict[str, Any]
+    record: bytes | None = None
+    raw: bytes | None = None
+    status: int | None = None
+    attempts: int = 0
+    request_id: str | None = None
+
+
+class DeadLetterFile:
+    """Appends dead letters to a file that is made with the first of them."""
+
+    def __init__(self, path: Path, *, run: str) -> None:
+        self.path = path
+        self.written = 0
+        self._run = run
+        self._fd: int | None = None
+
+    def write(self, letters: list[DeadLetter], now: float) -> None:
+        """Append letters; when this returns they are with the operating system.
+
+        `now` is wall-clock time in epoch seconds. Raises `LocalFailure` when the file cannot be
+        written: then nothing may be settled.
+        """
+        if not letters:
+            return
+        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+        data = b"".join(self._encode(letter, at) + b"\n" for letter in letters)
+        try:
+            self._append(data)
+        except OSError as error:
+            raise LocalFailure(
+                f"cannot write the dead letters to {self.path}: {error.strerror}. Nothing was "
+                "settled without its letter; make room or choose another --dead-letters, and "
+                "run the same command again"
+            ) from error
+        self.written += len(letters)
+
+    def close(self) -> None:
+        """Flush to the disk and close; a file that never got a letter is not there.
+
+        Raises `LocalFailure` when the disk does not take what was written.
+        """
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        try:
+            if _is_file(fd):
+                os.fsync(fd)
+        except OSError as error:
+            raise LocalFailure(
+                f"the dead letters in {self.path} may not be on the disk: {error.strerror}. Check "
+                "the disk, and run the same command again"
+            ) from error
+        finally:
+            os.close(fd)
+
+    def _append(self, data: bytes) -> None:
+        if self._fd is None:
+            self._fd = self._opened()
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:
+            _take_back(self._fd, len(data) - len(rest))
+            raise
+
+    def _opened(self) -> int:
+        """Open the file, private to the user, at the start of a line."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+        try:
+            if _is_file(fd):
+                os.fchmod(fd, PRIVATE)
+                # A crash may have left half a letter, which must spoil no other.
+                if _is_torn(self.path):
+                    os.write(fd, b"\n")
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def _encode(self, letter: DeadLetter, at: str) -> bytes:
+        row: dict[str, Any] = {"v": 1, "run": self._run, "kind": letter.kind}
+        if letter.record is not None:
+            row["record"] = verbatim(letter.record)
+        else:
+            row["raw"] = (letter.raw or b"").decode("utf-8", "replace")
+        row |= {
+            "column": letter.column,
+            "code": letter.code,
+            "field": letter.field or None,
+            "reason": letter.reason,
+            "status": letter.status,
+            "attempts": letter.attempts,
+            "request_id": letter.request_id,
+            "at": at,
+            "superseded": False,
+            "source": letter.source,
+        }
+        return dumps(row)
+
+
+def _is_file(fd: int) -> bool:
+    """Whether it is a regular file; a pipe or a terminal has nothing to sync or to take back."""
+    return stat.S_ISREG(os.fstat(fd).st_mode)
+
+
+def _is_torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() not in (b"", b"\n")
+
+
+def _take_back(fd: int, written: int) -> None:
+    """Cut off letters that are not settled, or half of one; best effort, as the disk is failing."""
+    if written and _is_file(fd):
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, os.fstat(fd).st_size - written)

@@ -1,0 +1,139 @@
+"""The driver that waits for the budget, in the order in which it was asked.
+
+Decides nothing: `ingest.limits.Budget` says how long, this waits that long, or until an answer
+changes it. Sends are also spaced (the only use of aiolimiter) so that they arrive evenly; the
+ceiling is the budget alone. It knows no request and no destination.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiolimiter import AsyncLimiter
+
+from ingest.errors import ConfigError
+from ingest.limits import Budget, pacing
+from ingest.outcomes import ServerWord
+
+SHORTEST_WAIT: Final = 1e-4
+"""Seconds; an event loop may fire a timer up to a clock tick early, and asking again too early
+must not become a busy loop."""
+
+
+class Throttle:
+    """Grants sends under a `Budget`, first come first served.
+
+    `clock` gives monotonic seconds, `jitter` a number in [0, 1). It belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._budget = budget
+        self._clock = clock
+        self._jitter = jitter
+        spacing = pacing(budget.limits)
+        self._spacing = AsyncLimiter(*spacing) if spacing else None
+        self._turn = asyncio.Lock()
+        self._changed: asyncio.Future[None] | None = None
+        self.waiting_until: float | None = None
+        """When the first in line asks again at the latest, by the clock; None if nobody waits."""
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that the budget lets go while there is work; inf without a limit."""
+        return self._budget.rate
+
+    @property
+    def remaining(self) -> int | None:
+        """What the destination last said is left of its window; None if it does not say."""
+        return self._budget.remaining
+
+    async def acquire(self, cost: float = 1, in_flight: Callable[[], int] = lambda: 0) -> float:
+        """Wait until a request of `cost` may go; return the clock's time of the grant.
+
+        `in_flight` is asked for the number of unanswered requests while waiting. A cancelled
+        wait spends nothing. Raises `ConfigError` for a cost that no wait makes affordable.
+        """
+        async with self._turn:
+            now = await self._free(cost, in_flight)
+            if self._spacing:
+                await self._space(now, self._spacing)
+                now = await self._free(cost, in_flight)
+            self._budget.spend(now, cost)
+            return now
+
+    def hear(
+        self,
+        word: ServerWord | None,
+        in_flight: int,
+        *,
+        accepted: bool = False,
+        sent: float | None = None,
+    ) -> None:
+        """Take in how a request ended: what was said, if anything, and whether it was a success.
+
+        Call it for every request, lost ones too, once it no longer counts as in flight;
+        `in_flight` are the others, `sent` is what `acquire` returned for it.
+        """
+        now = self._clock()
+        if accepted:
+            self._budget.accepted(now, sent)
+        if word is not None:
+            self._budget.hear(word, now, self._jitter(), in_flight, sent)
+        if self._changed:
+            _wake(self._changed)
+
+    def waits_for(self) -> str:
+        """Return what the first in line waits for, as a phrase; empty if nobody waits."""
+        if self.waiting_until is None:
+            return ""
+        return self._budget.waits_for(self._clock()) or "its turn, for sends are spaced"
+
+    async def _free(self, cost: float, in_flight: Callable[[], int]) -> float:
+        """Wait until the budget has room; return the time."""
+        while True:
+            now = self._clock()
+            delay = self._budget.delay(now, cost, in_flight=in_flight())
+            if not delay:
+                return now
+            if math.isinf(delay):
+                raise ConfigError(
+                    f"a request costs {cost:g}, more than {self._budget.waits_for(now)} ever "
+                    "grants: raise the rate"
+                )
+            await self._wait(now, max(delay, SHORTEST_WAIT))
+
+    async def _wait(self, now: float, delay: float) -> None:
+        """Wait for `delay` seconds, or until something was heard."""
+        loop = asyncio.get_running_loop()
+        changed = self._changed = loop.create_future()
+        timer = loop.call_later(delay, _wake, changed)
+        self.waiting_until = now + delay
+        try:
+            await changed
+        finally:
+            timer.cancel()
+            self._changed = self.waiting_until = None
+
+    async def _space(self, now: float, spacing: AsyncLimiter) -> None:
+        """Wait for a turn; the lock lets nobody else wait for one, so it comes within one space."""
+        self.waiting_until = now + spacing.time_period / spacing.max_rate
+        try:
+            await spacing.acquire()
+        finally:
+            self.waiting_until = None
+
+
+def _wake(changed: asyncio.Future[None]) -> None:
+    if not changed.done():
+        changed.set_result(None)

@@ -1,0 +1,122 @@
+"""How a wire and a transport make a sink: replies become answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingest.outcomes import (
+    Delivered,
+    Lost,
+    Outcome,
+    Reply,
+    Response,
+    ServerWord,
+    Unanswered,
+    Unavailable,
+    Unsent,
+)
+from ingest.records import EMPTY_COLUMN, Batch
+from ingest.sinks.base import REQUEST_ID_CHARS, Answer, BodyShape, HttpSink, Request, Sink
+from ingest.sinks.braze import ENDPOINTS, BrazeWire
+from ingest.sinks.file import FileSink
+from ingest.sinks.memory import MemorySink
+
+KEY = "5e7c1f9a-0000-4b1d-8a3e-abcdefabcdef"
+NOTHING = Batch(1, 1, (EMPTY_COLUMN,) * 3)
+
+
+class Replying:
+    """A transport that replies what it is told."""
+
+    host = "rest.example"
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.requests: list[Request] = []
+        self.closed = False
+
+    async def send(self, request: Request) -> Reply:
+        """Note the request and reply."""
+        self.requests.append(request)
+        return self.reply
+
+    async def aclose(self) -> None:
+        """Note the end."""
+        self.closed = True
+
+
+async def answer_to(reply: Reply) -> Answer:
+    """Deliver nothing, and get this reply."""
+    return await HttpSink(BrazeWire(ENDPOINTS["track"], KEY), Replying(reply)).deliver(NOTHING)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("headers", "request_id"),
+    [({"X-Request-Id": "a"}, "a"), ({"x-request-ID": "b"}, "b"), ({}, "")],
+)
+async def test_a_response_is_interpreted(headers: dict[str, str], request_id: str) -> None:
+    """The wire reads the body; pace and request id come from the headers."""
+    headers = {**headers, "X-RateLimit-Remaining": "3"}
+    answer = await answer_to(Response(201, headers, b'{"message":"success"}', 0.0))
+    said = ServerWord(False, None, None, 3, None)
+    assert answer == Answer(Delivered(201), said, request_id, 201)
+
+
+@pytest.mark.asyncio
+async def test_a_request_id_is_text_of_a_destination() -> None:
+    """It may be anything, and is shown as little as any other."""
+    answer = await answer_to(Response(500, {"X-Request-Id": f"{KEY}\x1b" + "a" * 999}, b"", 0.0))
+    assert KEY not in repr(answer)
+    assert len(answer.request_id) == REQUEST_ID_CHARS
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        (Unsent("no route"), Unavailable(None, "no route")),
+        (Lost("reset"), Unanswered(None, "reset")),
+    ],
+)
+async def test_no_response(reply: Reply, outcome: Outcome) -> None:
+    """What did not leave may be sent again; what left may have arrived."""
+    assert await answer_to(reply) == Answer(outcome)
+
+
+@pytest.mark.asyncio
+async def test_a_sink_closes_its_transport() -> None:
+    """Connections end with the sink, and what was sent is the wire's request."""
+    transport = Replying(Lost("x"))
+    wire = BrazeWire(ENDPOINTS["track"], KEY)
+    sink = HttpSink(wire, transport)
+    await sink.deliver(NOTHING)
+    await sink.aclose()
+    assert transport.requests == [wire.request(NOTHING)]
+    assert transport.closed
+
+
+def test_every_sink_keeps_the_protocol() -> None:
+    """All sinks can be asked the same things."""
+    http = HttpSink(BrazeWire(ENDPOINTS["track"], KEY), Replying(Lost("x")))
+    sinks: list[Sink] = [http, MemorySink(), FileSink("/dev/null")]
+    assert [(sink.name, sink.host) for sink in sinks] == [
+        ("braze", "rest.example"),
+        ("memory", "memory"),
+        ("file", "/dev/null"),
+    ]
+    for sink in sinks:
+        assert sink.endpoint is ENDPOINTS["track"]
+        assert sink.repeatable(0, b"{}")
+        assert not sink.repeatable(1, b"{}")
+        assert sink.overhead == BodyShape(sink.endpoint.slots).overhead
+
+
+def test_a_row_knows_only_its_own_names() -> None:
+    """Whatever an answer calls an array, only a known name is a slot."""
+    row = ENDPOINTS["track"]
+    assert row.slot_reported_as("events") == 1
+    strangers: list[Any] = ["event", "", None, 1, []]
+    assert not any(map(row.slot_reported_as, strangers))

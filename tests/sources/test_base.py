@@ -1,0 +1,109 @@
+"""Laws of cutting text into blocks: nothing lost, nothing added, every line under its number."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from itertools import chain
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.sources.base import Block, split_blocks
+
+TEXTS = st.lists(st.sampled_from([b"\n", b"a", b"{}", b"\r\n", b"\x00\xff", b"long" * 5])).map(
+    b"".join
+)
+
+
+@st.composite
+def pieces_of_text(draw: st.DrawFn) -> list[bytes]:
+    """Some text, cut anywhere."""
+    text = draw(TEXTS)
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)))))
+    return [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+
+
+def numbered(text: bytes) -> list[tuple[int, bytes]]:
+    """What the lines of a text are, said in the plainest way."""
+    lines = text.split(b"\n")
+    return list(enumerate(lines if lines[-1] else lines[:-1], 1))
+
+
+@given(pieces_of_text(), st.integers(1, 40))
+def test_every_line_keeps_its_bytes_and_its_number(pieces: list[bytes], longest: int) -> None:
+    """However text arrives, its lines come out under their numbers, those too long as marks."""
+    text = b"".join(pieces)
+    lines: list[tuple[int, bytes]] = []
+    marks: list[tuple[int, int]] = []
+    for block in split_blocks(pieces, 3, max_line_bytes=longest):
+        assert block.part == 3
+        assert bool(block.data) != bool(block.oversize)
+        lines += [(block.first_line + at - 1, line) for at, line in numbered(block.data)]
+        marks += block.oversize
+        assert all(line == block.first_line for line, _ in block.oversize)
+    expected = numbered(text)
+    assert lines == [(n, line) for n, line in expected if len(line) <= longest]
+    assert marks == [(n, len(line)) for n, line in expected if len(line) > longest]
+
+
+@given(pieces_of_text())
+def test_the_data_of_all_blocks_joined_is_the_text(pieces: list[bytes]) -> None:
+    """Without lines that are too long nothing is taken away, and no block is cut in a line."""
+    blocks = list(split_blocks(pieces, 0))
+    assert b"".join(block.data for block in blocks) == b"".join(pieces)
+    assert all(block.data.endswith(b"\n") for block in blocks[:-1])
+
+
+@given(pieces_of_text(), st.integers(1, 40))
+def test_offsets_are_the_ends_of_the_blocks(pieces: list[bytes], longest: int) -> None:
+    """A block's offset is where its last line ends in the text, so that a seek there goes on."""
+    text = b"".join(pieces)
+    read = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal read
+        for piece in pieces:
+            read += len(piece)
+            yield piece
+
+    start = 0
+    for block in split_blocks(
+        counted(), 0, max_line_bytes=longest, offset=lambda unread: read - unread
+    ):
+        told = text[start : block.end_offset]
+        assert told == block.data or [len(told.removesuffix(b"\n"))] == [
+            length for _, length in block.oversize
+        ]
+        start = block.end_offset
+    assert start == len(text)
+
+
+def test_lines_lose_their_ends_and_nothing_else() -> None:
+    """CRLF is as good as LF, a return inside a line stays, blank lines keep their place."""
+    block = Block(0, b"a\r\n\r\n\nb\rc\r\r\nlast", 1, 0)
+    assert block.lines() == [b"a", b"", b"", b"b\rc\r", b"last"]
+
+
+def test_a_final_newline_ends_a_line_and_begins_none() -> None:
+    """A block that ends with a newline has no empty line after it; a mark has no lines at all."""
+    assert Block(0, b"a\n", 1, 0).lines() == [b"a"]
+    assert Block(0, b"\n", 1, 0).lines() == [b""]
+    assert Block(0, b"", 7, 0, ((7, 99),)).lines() == []
+
+
+def test_a_line_too_long_is_not_held() -> None:
+    """Of a line of 100 MB no more is kept than a line may have, and its neighbours are whole."""
+    endless = chain([b"a\n"], (bytes(100_000) for _ in range(1_000)), [b"\nb"])
+    tracemalloc.start()
+    try:
+        blocks = list(split_blocks(endless, 0, max_line_bytes=300_000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [(block.first_line, block.data, block.oversize) for block in blocks] == [
+        (1, b"a\n", ()),
+        (2, b"", ((2, 100_000_000),)),
+        (3, b"b", ()),
+    ]
+    assert peak < 1_000_000

@@ -1,0 +1,155 @@
+"""Laws of the account: the columns add up, reasons stay bounded, and the report is the agreed one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.balance import COLUMNS, MOST_REASONS, Balance
+from ingest.records import KIND_UNKNOWN, KINDS
+
+ALL_KINDS = (*KINDS, KIND_UNKNOWN)
+ENDS = tuple(name for name in COLUMNS if name != "pending")
+
+counts = st.integers(0, 50)
+steps = st.lists(st.tuples(st.sampled_from(ALL_KINDS), st.sampled_from(ENDS), counts, counts))
+
+
+def report_of(balance: Balance) -> dict[str, Any]:
+    """Return a report of a run that has nothing else to say."""
+    return balance.report(
+        run="r1",
+        state="finished",
+        halted_because=None,
+        source=["users.ndjson"],
+        sink="braze",
+        endpoint="track",
+        limits="combined",
+        seconds=1.23456,
+    )
+
+
+@given(steps)
+def test_the_columns_always_add_up(done: list[tuple[str, str, int, int]]) -> None:
+    """Law 1: after every step, in total and by kind, read is the sum of all columns."""
+    balance = Balance()
+    for kind, column, read, more in done:
+        balance.read(kind, read + more)
+        balance.settle(kind, column, read)
+        columns = balance.columns()
+        assert columns["read"] == sum(columns[name] for name in COLUMNS)
+        kinds = balance.kinds()
+        for row in kinds.values():
+            assert row["read"] == sum(row[name] for name in COLUMNS)
+            assert row["pending"] >= 0
+        for name in ("read", *COLUMNS):
+            assert columns[name] == balance.count(name) == sum(row[name] for row in kinds.values())
+        bad = ("rejected", "invalid", "failed", "held")
+        assert balance.bad == sum(columns[name] for name in bad)
+
+
+def test_a_kind_that_only_one_endpoint_has_is_in_the_table() -> None:
+    """Endpoints are data: a kind of their own is not lost from the sums."""
+    balance = Balance()
+    balance.read("trigger", 3)
+    assert balance.kinds()["trigger"]["pending"] == 3
+    assert sum(row["read"] for row in balance.kinds().values()) == balance.count("read")
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), counts), max_size=40))
+def test_reasons_count_what_they_explain(told: list[tuple[int, int, int]]) -> None:
+    """Each (code, field, column) is counted once, its first record is the example."""
+    balance = Balance()
+    first: dict[tuple[str, str], str] = {}
+    for i, (code, field, count) in enumerate(told):
+        key = (f"c{code}", f"f{field}")
+        first.setdefault(key, f"users.ndjson:{i}")
+        balance.explain(*key, "invalid", "it is bad", f"users.ndjson:{i}", count)
+    found = balance.reasons()
+    assert sum(reason.count for reason in found) == sum(count for _, _, count in told)
+    assert {(reason.code, reason.field): reason.example for reason in found} == first
+    assert [reason.count for reason in found] == sorted(
+        (reason.count for reason in found), reverse=True
+    )
+
+
+def test_reasons_beyond_the_first_thousand_are_one() -> None:
+    """Memory stays bounded, the known ones are still told apart, and no count is lost."""
+    balance = Balance()
+    for i in range(MOST_REASONS + 7):
+        balance.explain(f"c{i}", "", "invalid", "it is bad", f"users.ndjson:{i}")
+    balance.explain("c0", "", "invalid", "it is bad", "users.ndjson:9999", 10)
+    found = {reason.code: reason for reason in balance.reasons()}
+    assert len(found) == MOST_REASONS + 1
+    assert found["other"].count == 7
+    assert found["other"].example == f"users.ndjson:{MOST_REASONS}"
+    assert found["c0"].count == 11
+    assert found["c0"].example == "users.ndjson:0"
+
+
+def test_an_untouched_report_has_the_agreed_shape() -> None:
+    """Version 1 of the report, name by name, in the agreed order."""
+    row = dict.fromkeys(("read", *COLUMNS), 0)
+    assert list(row) == [
+        *("read", "delivered", "rejected", "invalid", "failed", "held"),
+        *("unchanged", "merged", "pending"),
+    ]
+    expected = {
+        "v": 1,
+        "run": "r1",
+        "state": "finished",
+        "halted_because": None,
+        "source": ["users.ndjson"],
+        "sink": "braze",
+        "endpoint": "track",
+        "limits": "combined",
+        "records": row,
+        "of_which": {"queued": 0, "warned": 0, "maybe_duplicated": 0},
+        "kinds": {kind: row for kind in ("attributes", "event", "purchase", "unknown")},
+        "requests": {
+            "sent": 0,
+            "retried": 0,
+            "throttled": 0,
+            "by_status": {},
+            "records_each": 0.0,
+        },
+        "seconds": 1.235,
+        "reasons": [],
+    }
+    found = report_of(Balance())
+    assert found == expected
+    assert list(found) == list(expected)
+    assert list(found["kinds"]) == list(expected["kinds"])  # type: ignore[call-overload]
+
+
+def test_a_report_tells_of_requests_and_reasons() -> None:
+    """Requests by status with `none` for no answer, records each, and what went wrong."""
+    balance = Balance()
+    balance.read("event")
+    balance.settle("event", "invalid")
+    balance.explain("no-name", "name", "invalid", "an event needs a name", "users.ndjson:17")
+    balance.queued, balance.warned, balance.maybe_duplicated = 1, 2, 3
+    for status, again in ((201, False), (429, True), (None, True)):
+        balance.sent(25, again=again)
+        balance.answered(status, throttled=status == 429)
+    found = report_of(balance)
+    assert found["requests"] == {
+        "sent": 3,
+        "retried": 2,
+        "throttled": 1,
+        "by_status": {"201": 1, "429": 1, "none": 1},
+        "records_each": 25.0,
+    }
+    assert found["of_which"] == {"queued": 1, "warned": 2, "maybe_duplicated": 3}
+    assert found["reasons"] == [
+        {
+            "code": "no-name",
+            "field": "name",
+            "column": "invalid",
+            "reason": "an event needs a name",
+            "count": 1,
+            "example": "users.ndjson:17",
+        }
+    ]

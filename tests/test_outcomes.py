@@ -1,0 +1,397 @@
+"""What a status, its headers and its body mean, and that nothing a server says raises or leaks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import get_args
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ingest.outcomes import (
+    MAX_WAIT,
+    REASON_CHARS,
+    Delivered,
+    Outcome,
+    Refused,
+    Response,
+    ServerWord,
+    Throttled,
+    TooLarge,
+    Unanswered,
+    Unauthorized,
+    Unavailable,
+    classify,
+    quote,
+    read_body,
+    redact,
+    server_word,
+)
+
+NOW = 1_700_000_000.0
+"""Wall clock of the tests: Tue, 14 Nov 2023 22:13:20 GMT."""
+
+KEY = "5e7c1f9a-0000-4b1d-8a3e-abcdefabcdef"
+
+
+def response(
+    status: int, body: bytes | object = b"", headers: Mapping[str, str] | None = None
+) -> Response:
+    """Make a response; a body that is not bytes is encoded as JSON."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Response(status, headers or {}, raw, NOW)
+
+
+def word(status: int = 201, /, **headers: str) -> ServerWord:
+    """Read headers given as keyword arguments, with underscores for dashes."""
+    return server_word(
+        response(status, headers={name.replace("_", "-"): text for name, text in headers.items()})
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+bodies = (
+    st.binary()
+    | st.text().map(lambda text: text.encode("utf-8", "replace"))
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.fixed_dictionaries(
+        {}, optional={"message": json_values, "errors": json_values, "error": json_values}
+    ).map(lambda value: json.dumps(value).encode())
+    | st.just(b"<html><title>Request Entity Too Large</title></html>")
+)
+header_text = (
+    st.text(max_size=40)
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.datetimes().map(lambda at: at.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+    | st.text(alphabet="0123456789 :,+-GMTJanFebSun", max_size=40)
+)
+header_names = st.sampled_from(
+    [
+        "Retry-After",
+        "retry-after",
+        "DATE",
+        "Location",
+        "X-RateLimit-Limit",
+        "x-ratelimit-remaining",
+        "X-Ratelimit-Reset",
+        "X-Ratelimit-Retry-After",
+        "Content-Type",
+    ]
+) | st.text(max_size=20)
+headers_of_any_kind = st.dictionaries(header_names, header_text, max_size=8)
+
+
+# --- totality -----------------------------------------------------------------------------------
+
+
+@given(st.integers(100, 599), headers_of_any_kind, bodies)
+def test_classify_is_total(status: int, headers: dict[str, str], body: bytes) -> None:
+    """Any status, headers and body give an outcome."""
+    outcome = classify(Response(status, headers, body, NOW), secrets=(KEY,))
+    assert isinstance(outcome, get_args(Outcome))
+    assert outcome.status == status
+    assert isinstance(outcome, Delivered) == (200 <= status < 300)
+
+
+@pytest.mark.parametrize("status", [*range(100, 600), 0, 999])
+def test_every_status_has_an_outcome(status: int) -> None:
+    """No status is left out, those that HTTP does not know included."""
+    assert classify(response(status)).status == status
+
+
+@given(st.integers(100, 599), headers_of_any_kind, st.floats(0, 4e9))
+@example(429, {"Retry-After": "Tue, 99 Nov 2023 22:13:20 GMT"}, NOW)
+@example(429, {"Retry-After": "1 1 1 1 1 1 1"}, NOW)
+@example(429, {"Retry-After": "Mon, 01 Jan 0001 00:00:00 +2359"}, NOW)
+@example(429, {"Retry-After": "9" * 5000}, NOW)
+@example(429, {"Retry-After": "\udcff"}, NOW)
+def test_server_word_is_total_and_sane(status: int, headers: dict[str, str], at: float) -> None:
+    """Any headers give a word, and no number in it is nonsense."""
+    said = server_word(Response(status, headers, b"", at))
+    assert said.throttled == (status == 429)
+    for wait in (said.retry_after, said.reset_in):
+        assert wait is None or (math.isfinite(wait) and 0 <= wait <= MAX_WAIT)
+    assert said.limit is None or said.limit >= 1
+    assert said.remaining is None or said.remaining >= 0
+
+
+# --- statuses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (200, Delivered),
+        (201, Delivered),
+        (204, Delivered),
+        (301, Refused),
+        (304, Refused),
+        (400, Refused),
+        (401, Unauthorized),
+        (404, Refused),
+        (407, Unauthorized),
+        (408, Unavailable),
+        (413, TooLarge),
+        (415, Refused),
+        (425, Unavailable),
+        (429, Throttled),
+        (500, Unavailable),
+        (502, Unavailable),
+        (503, Unavailable),
+        (504, Unanswered),
+        (520, Unanswered),
+        (524, Unanswered),
+        (599, Unavailable),
+        (101, Unanswered),
+        (700, Unanswered),
+    ],
+)
+def test_status(status: int, kind: type[Outcome]) -> None:
+    """Each status means what its documentation says."""
+    assert type(classify(response(status))) is kind
+
+
+def test_a_403_is_a_verdict_only_in_json() -> None:
+    """The API's own 403 halts; a gateway's page, or an empty one, is an outage."""
+    said = classify(response(403, {"message": "Access Denied"}))
+    assert isinstance(said, Unauthorized)
+    assert "Access Denied" in said.reason
+    assert "permission" in said.reason
+    for body in (b"", b"<html><title>Blocked</title></html>", b"Forbidden", b"[]", b'{"mess'):
+        blocked = classify(response(403, body))
+        assert isinstance(blocked, Unavailable)
+        assert "gateway" in blocked.reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "Request Entity Too Large"},
+        {"error": "payload is too large"},
+        b"Request body too large",
+        b"<html><title>400 Request Entity Too Large</title>",
+    ],
+)
+def test_a_400_may_say_too_large(body: object) -> None:
+    """Some endpoints answer 400 where others answer 413."""
+    assert classify(response(400, body)) == TooLarge(400)
+
+
+def test_a_code_of_one_record_is_not_a_too_large_body() -> None:
+    """A too large id makes no body too large."""
+    said = classify(response(400, {"message": "EXTERNAL_USER_ID_TOO_LARGE"}))
+    assert isinstance(said, Refused)
+
+
+def test_a_404_says_what_to_check() -> None:
+    """A wrong path is named as what it is."""
+    said = classify(response(404, {"message": "Invalid URL"}))
+    assert said == Refused(
+        404, "the destination answered 404: Invalid URL (check the REST URL and the path)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://user:pw@other.example:99/path?key=1", "to the host other.example;"),
+        ("/login", "a redirect;"),
+        ("", "a redirect;"),
+        ("http://[broken", "a redirect;"),
+    ],
+)
+def test_a_redirect_names_the_host_only(location: str, shown: str) -> None:
+    """Nothing of a location is shown but its host."""
+    said = classify(response(302, headers={"LOCATION": location}))
+    assert isinstance(said, Refused)
+    assert shown in said.reason
+    assert "pw" not in said.reason
+    assert "key" not in said.reason
+
+
+def test_a_wire_may_bring_its_own_hints() -> None:
+    """What to check depends on the destination."""
+    said = classify(response(401), hints={401: "ask Ann"})
+    assert said == Unauthorized(401, "the destination answered 401 (ask Ann)")
+
+
+# --- bodies -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"message": "a"}, "a"),
+        ({"error_code": "X", "error_message": "b"}, "b"),
+        ({"message": None, "errors": ["c", 1, "d"]}, "c; d"),
+        ({"message": "", "errors": None}, ""),
+        ({}, ""),
+        ("e", "e"),
+        ([1], ""),
+        (b"plain\x00 text\r\n", "plain text"),
+        (b"\xff", "\ufffd"),
+        (b"<html><head><TITLE lang=en>502 Bad</TITLE>", "an HTML page titled '502 Bad'"),
+        (b"<p>", "an HTML page"),
+    ],
+)
+def test_what_a_body_says(body: object, says: str) -> None:
+    """The sentence is found in the shapes of bodies that are around."""
+    assert read_body(response(400, body), ()).says == says
+
+
+def test_the_fields_of_a_body() -> None:
+    """Only an object has fields; anything else has none, and is no error."""
+    assert read_body(response(400, {"a": 1}), ()).fields == {"a": 1}
+    for body in (b"", [1], "text", 3):
+        assert read_body(response(400, body), ()).fields == {}
+
+
+def test_deeply_nested_json_is_no_json() -> None:
+    """A body of brackets does not exhaust the stack."""
+    assert not read_body(response(400, b"[" * 100_000), ()).is_json
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+
+@given(
+    st.text(alphabet="abcdefghijkmnop0123456789-_.", min_size=12, max_size=40),
+    st.text(max_size=60),
+    st.text(max_size=60),
+)
+def test_no_secret_is_quoted(key: str, before: str, after: str) -> None:
+    """Wherever a destination echoes the key, in whatever case, it is not shown."""
+    shown = quote(f"{before}{key}{after}{key.upper()}", (key,))
+    assert key not in shown.lower()
+    assert len(shown) <= REASON_CHARS
+    assert shown.isprintable()
+
+
+@pytest.mark.parametrize("pad", [REASON_CHARS - 10, 8190 - 20, 9000])
+def test_no_half_of_a_secret_is_left_by_a_cut(pad: int) -> None:
+    """Text is redacted before it is cut."""
+    for filler in (" ", "x"):
+        assert KEY[:8] not in quote(filler * pad + KEY + "y" * 9000, (KEY,), 10_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid API key: other-key",
+        '{"api_key": "other-key"}',
+        "Authorization: Bearer other-key",
+        "app_group_id=other-key",
+    ],
+)
+def test_what_follows_the_name_of_a_credential_is_redacted(text: str) -> None:
+    """Even a key that is not ours is not shown."""
+    assert "other-key" not in redact(text, ())
+    assert "[redacted]" in redact(text, ())
+
+
+def test_redacting_leaves_other_text_alone() -> None:
+    """A sentence about a key stays readable, and an empty secret matches nothing."""
+    assert redact("the API key has expired", ("",)) == "the API key has expired"
+
+
+def test_a_401_does_not_echo_the_key() -> None:
+    """The one answer that is known to show the credential."""
+    said = classify(response(401, {"message": f"Invalid API key: {KEY}"}), secrets=(KEY,))
+    assert isinstance(said, Unauthorized)
+    assert KEY not in repr(said)
+    assert "Invalid API key: [redacted]" in said.reason
+    assert "check the API key" in said.reason
+
+
+def test_control_characters_and_length() -> None:
+    """A reason is one printable line of bounded length."""
+    shown = quote("a\tb\nc\x1b[31m\u202e" + "d" * 1000, ())
+    assert shown.startswith("a b c[31mddd")
+    assert len(shown) == REASON_CHARS
+    assert shown.endswith("…")
+
+
+# --- pace ---------------------------------------------------------------------------------------
+
+
+def test_classic_dialect() -> None:
+    """A reset in epoch seconds is a distance from now."""
+    said = word(
+        X_RateLimit_Limit="250000", X_RateLimit_Remaining="249999", X_RateLimit_Reset="1700000060"
+    )
+    assert said == ServerWord(False, None, 250_000, 249_999, 60.0)
+
+
+def test_contract_dialect() -> None:
+    """A small reset is seconds left; names come in any case."""
+    said = word(201, **{"x-ratelimit-reset": "2128", "X-RATELIMIT-LIMIT": " 50000 "})
+    assert said == ServerWord(False, None, 50_000, None, 2128.0)
+
+
+def test_a_429_with_only_its_own_header() -> None:
+    """The contract dialect drops the three headers on a 429 and names the wait alone."""
+    said = word(429, **{"X-Ratelimit-Retry-After": "7"})
+    assert said == ServerWord(True, 7.0, None, None, None)
+
+
+def test_empty_headers_say_nothing() -> None:
+    """On a 401 the headers are there, and empty."""
+    said = word(401, X_RateLimit_Limit="", X_RateLimit_Remaining="", X_RateLimit_Reset="")
+    assert said == ServerWord(False, None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("1.5", 1.5),
+        ("-3", 0.0),
+        ("86400", MAX_WAIT),
+        ("1700000030", 30.0),
+        ("nan", None),
+        ("inf", None),
+        ("1e3", None),
+        ("soon", None),
+        ("1_0", None),
+        ("٣", None),
+        ("Tue, 14 Nov 2023 22:13:50 GMT", 30.0),
+        ("Tue, 14 Nov 2023 22:13:50 -0000", 30.0),
+        ("Tue, 14 Nov 2023 22:12:20 GMT", 0.0),
+        ("Tue, 14 Nov 2093 22:13:20 GMT", MAX_WAIT),
+        ("Tue, 14 Nov 99999 22:13:20 GMT", None),
+    ],
+)
+def test_retry_after(text: str, seconds: float | None) -> None:
+    """Seconds and dates are read, nonsense is not believed."""
+    assert word(503, Retry_After=text).retry_after == seconds
+
+
+def test_a_date_is_read_against_the_clock_of_the_server() -> None:
+    """Our own clock may be wrong by hours."""
+    said = word(
+        429,
+        Date="Tue, 14 Nov 2023 10:00:00 GMT",
+        Retry_After="Tue, 14 Nov 2023 10:00:05 GMT",
+        X_RateLimit_Reset="1699956009",
+    )
+    assert said.retry_after == 5.0
+    assert said.reset_in == 9.0
+
+
+def test_the_longer_of_two_waits_counts() -> None:
+    """A word only ever tightens."""
+    assert word(429, Retry_After="3", X_Ratelimit_Retry_After="11").retry_after == 11.0
+
+
+def test_negative_and_zero_counts() -> None:
+    """A remaining below nothing is nothing; a limit of nothing is no limit that could be kept."""
+    said = word(X_RateLimit_Limit="0", X_RateLimit_Remaining="-4")
+    assert (said.limit, said.remaining) == (None, 0)

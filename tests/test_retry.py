@@ -1,0 +1,497 @@
+"""Laws of dispositions: every record has one end or goes again, and nothing goes on for ever."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ingest.outcomes import (
+    Delivered,
+    Invalid,
+    ItemError,
+    Outcome,
+    Refused,
+    Throttled,
+    TooLarge,
+    TooMany,
+    Unanswered,
+    Unauthorized,
+    Unavailable,
+)
+from ingest.profiles import Caps
+from ingest.records import Batch, UserKey
+from ingest.resends import Resends
+from ingest.retry import (
+    ABOUT_DATA,
+    Disposition,
+    RetryPolicy,
+    Row,
+    Tries,
+    Verdict,
+    Weather,
+    backoff,
+    decide,
+    in_source_order,
+)
+from tests.batches import SLOTS, batch_of, positions_of, rows_strategy
+
+POLICY = RetryPolicy()
+CAPS = Caps((75, 75, 75), 225, 4_000_000)
+CLEAR = Weather()
+OTHERS_FINE = Weather(others_succeed=True)
+BAD_GATEWAY = Unavailable(502, "the destination answered 502")
+NO_ANSWER = Unanswered(504, "the destination answered 504")
+BAD_REQUEST = Refused(400, "the destination answered 400")
+
+
+def never(slot: int, index: int) -> bool:
+    """Call no record repeatable."""
+    return False
+
+
+def said(
+    batch: Batch,
+    outcome: Outcome,
+    tries: Tries | None = None,
+    weather: Weather = CLEAR,
+    *,
+    policy: RetryPolicy = POLICY,
+    caps: Caps = CAPS,
+    repeatable: Callable[[int, int], bool] = never,
+    jitter: float = 0.5,
+    asked_delay: float = 0.0,
+) -> Disposition:
+    """Decide with everything that a case does not speak of at its default."""
+    return decide(
+        batch,
+        outcome,
+        tries or Tries(),
+        weather,
+        policy,
+        caps,
+        repeatable=repeatable,
+        jitter=jitter,
+        asked_delay=asked_delay,
+    )
+
+
+def items(batch: Batch, picks: list[tuple[int, str]]) -> tuple[ItemError, ...]:
+    """Return verdicts on the picked records of the batch, several of them on one at times."""
+    rows = list(batch.rows())
+    return tuple(ItemError(*rows[i % len(rows)], code, f"it is {code}") for i, code in picks)
+
+
+picks_of = st.lists(
+    st.tuples(st.integers(0, 23), st.sampled_from(["bad", "worse"])), min_size=1, max_size=6
+)
+REASON = "the destination said so"
+outcomes: st.SearchStrategy[Callable[[Batch], Outcome]] = st.one_of(
+    st.sampled_from([201, 202]).map(lambda status: lambda batch: Delivered(status)),
+    picks_of.map(lambda picks: lambda batch: Delivered(201, items(batch, picks))),
+    picks_of.map(lambda picks: lambda batch: Invalid(400, items(batch, picks))),
+    st.sampled_from(
+        [
+            Throttled(429),
+            *(Unavailable(status, REASON) for status in (None, 408, 500, 502, 503)),
+            *(Unanswered(status, REASON) for status in (None, 504)),
+            TooLarge(413),
+            TooMany(400),
+            *(Refused(status, REASON) for status in (302, 400, 404, 405, 422)),
+            *(Unauthorized(status, REASON) for status in (401, 403)),
+        ]
+    ).map(lambda outcome: lambda batch: outcome),
+)
+"""Whatever a destination may say to a batch."""
+tries_of = st.builds(
+    Tries, st.integers(0, 40), st.integers(0, 2_000), st.integers(0, 12), st.booleans()
+)
+weathers = st.builds(Weather, st.booleans(), st.booleans(), st.booleans(), st.integers(0, 40))
+policies = st.builds(
+    RetryPolicy, hold_unanswered=st.frozensets(st.integers(0, SLOTS - 1), max_size=SLOTS)
+)
+caps_of = st.builds(
+    Caps, st.tuples(*[st.integers(1, 9)] * SLOTS), st.integers(1, 27), st.just(4_000_000)
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    rows=rows_strategy(),
+    says=outcomes,
+    picked=st.sets(st.integers(0, 23)),
+    tries=tries_of,
+    weather=weathers,
+    policy=policies,
+    caps=caps_of,
+    jitter=st.floats(0, 1, exclude_max=True),
+    asked=st.sampled_from([0.0, 0.0, 7.0, 3_600.0]),
+)
+def test_every_record_ends_once_or_goes_again_once(
+    rows: list[tuple[int, UserKey]],
+    says: Callable[[Batch], Outcome],
+    picked: set[int],
+    tries: Tries,
+    weather: Weather,
+    policy: RetryPolicy,
+    caps: Caps,
+    jitter: float,
+    asked: float,
+) -> None:
+    """Whatever is said in whatever weather: delivered, verdicts and pieces are the whole batch."""
+    batch = batch_of(rows)
+    outcome = says(batch)
+    repeatables = {row for i, row in enumerate(batch.rows()) if i in picked}
+
+    found = said(
+        batch,
+        outcome,
+        tries,
+        weather,
+        policy=policy,
+        caps=caps,
+        repeatable=lambda slot, index: (slot, index) in repeatables,
+        jitter=jitter,
+        asked_delay=asked,
+    )
+
+    every = in_source_order(batch)
+    judged: list[Row] = [(verdict.slot, verdict.index) for verdict in found.verdicts]
+    again = [row for piece in found.pieces for row in piece.rows or every]
+    assert len(set(judged)) == len(judged)
+    assert len(set(again)) == len(again)
+    assert not set(judged) & set(again)
+    assert set(judged) | set(again) <= set(every)
+    if found.delivered:
+        assert isinstance(outcome, Delivered)
+        assert not again
+    else:
+        assert set(judged) | set(again) == set(every)
+    assert all(piece.rows is None or piece.rows for piece in found.pieces)
+    assert not any(piece.rows is None for piece in found.pieces[1:])
+
+    check_verdicts(found, outcome, policy, repeatables)
+    check_pieces(batch, found, outcome, tries, caps)
+    check_numbers(found, outcome, tries, weather, policy, asked)
+
+
+def check_verdicts(
+    found: Disposition, outcome: Outcome, policy: RetryPolicy, repeatables: set[Row]
+) -> None:
+    """Verdicts have a column of theirs and a sentence; only what must not repeat is held."""
+    for verdict in found.verdicts:
+        assert verdict.column in ("rejected", "failed", "held")
+        assert verdict.code
+        assert verdict.reason
+        assert verdict.status == outcome.status
+        if verdict.column == "held":
+            assert isinstance(outcome, Unanswered)
+            assert verdict.slot in policy.hold_unanswered
+            assert (verdict.slot, verdict.index) not in repeatables
+    if isinstance(outcome, Throttled | Unauthorized):
+        assert not found.verdicts
+
+
+def check_pieces(
+    batch: Batch, found: Disposition, outcome: Outcome, before: Tries, caps: Caps
+) -> None:
+    """Pieces are in source order, fit the caps if there were too many, and remember their sends."""
+    positions = [column.positions for column in batch.columns]
+    cut = [
+        [positions[slot][index] for slot, index in piece.rows]
+        for piece in found.pieces
+        if piece.rows is not None
+    ]
+    if len(cut) > 1:
+        assert all(max(one) < min(other) for one, other in zip(cut, cut[1:], strict=False))
+    for piece in found.pieces:
+        rows = in_source_order(batch) if piece.rows is None else piece.rows
+        for slot in range(SLOTS):
+            indices = [index for of, index in rows if of == slot]
+            assert indices == sorted(indices)
+        assert piece.tries.sends == before.sends + 1
+        assert piece.tries.suspect or not before.suspect
+        if isinstance(outcome, TooMany):
+            assert len(rows) <= caps.total
+            assert len(rows) < len(batch)
+            counts = Counter(slot for slot, _ in rows)
+            assert all(counts[slot] <= caps.per_slot[slot] for slot in range(SLOTS))
+
+
+def check_numbers(
+    found: Disposition,
+    outcome: Outcome,
+    before: Tries,
+    weather: Weather,
+    policy: RetryPolicy,
+    asked: float,
+) -> None:
+    """Delays keep the floor and the cap, an outage strikes nobody, bisecting stays in its cap."""
+    assert found.delay == 0.0 or found.delay <= max(asked, policy.cap)
+    if found.pieces and isinstance(outcome, Throttled | Unavailable | Unanswered):
+        assert found.delay >= asked
+    if isinstance(outcome, Refused) and outcome.status not in ABOUT_DATA and found.pieces:
+        assert found.delay >= policy.refusal_delay
+    if weather.outage and isinstance(outcome, Unavailable | Unanswered):
+        assert all(verdict.column == "held" for verdict in found.verdicts)
+        assert not found.bisecting
+        assert all(piece.tries.strikes == before.strikes for piece in found.pieces)
+    if found.bisecting:
+        assert weather.bisected + 2 <= policy.bisect_requests
+        assert [piece.tries.suspect for piece in found.pieces] == [True, True]
+    resent = sum(len(piece.rows) for piece in found.pieces if piece.rows is not None)
+    if not isinstance(outcome, Unanswered):
+        assert found.duplicated == 0
+    elif found.pieces and found.pieces[0].rows is not None:
+        assert found.duplicated == resent
+    else:
+        assert (found.duplicated > 0) == bool(found.pieces)
+
+
+# --- a destination that dislikes some records ---------------------------------------------------
+
+
+class Told(msgspec.Struct):
+    """What came of one batch that was sent to a destination until it was settled."""
+
+    delivered: set[int]
+    verdicts: dict[int, Verdict]
+    requests: int
+    before_bisecting: int
+
+
+def settle(
+    batch: Batch, answer: Callable[[Batch], Outcome], policy: RetryPolicy = POLICY
+) -> Told:
+    """Send a batch, its pieces and their pieces while others succeed, until all is settled."""
+    told = Told(set(), {}, 0, 0)
+    resends = Resends()
+    resends.start(batch)
+    queue = deque(resends.unsettled())
+    now, ids = 0.0, iter(range(1_000, 100_000))
+    while queue:
+        case = queue.popleft()
+        told.requests += 1
+        if not case.tries.suspect:
+            told.before_bisecting += 1
+        weather = Weather(others_succeed=True, bisected=resends.bisected(batch.family))
+        found = said(case.batch, answer(case.batch), case.tries, weather, policy=policy)
+        ended = {(verdict.slot, verdict.index): verdict for verdict in found.verdicts}
+        for slot, index in case.batch.rows():
+            at = case.batch.columns[slot].positions[index]
+            if verdict := ended.get((slot, index)):
+                assert at not in told.verdicts
+                told.verdicts[at] = verdict
+            elif found.delivered:
+                assert at not in told.delivered
+                told.delivered.add(at)
+        if found.bisecting:
+            resends.note_bisecting(batch.family, now)
+        if not found.pieces:
+            list(resends.settle(case))
+        elif found.pieces[0].rows is None:
+            resends.again(case, found.pieces[0].tries, now)
+        else:
+            pieces = [
+                (case.batch.take(piece.rows or (), id=next(ids)), piece.tries)
+                for piece in found.pieces
+            ]
+            resends.split(case, pieces, now)
+        while (due := resends.take(now)) is not None:
+            queue.append(due)
+    assert len(resends) == 0
+    return told
+
+
+def disliking(poisoned: set[int], outcome: Outcome) -> Callable[[Batch], Outcome]:
+    """Answer 201 to every batch but those that hold a poisoned position."""
+
+    def answer(batch: Batch) -> Outcome:
+        return outcome if poisoned & set(positions_of(batch)) else Delivered(201)
+
+    return answer
+
+
+many = st.integers(1, 225).flatmap(
+    lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), max_size=40))
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(many, st.booleans())
+@example((225, {0, 224}), False)
+@example((75, {10, 60}), True)
+def test_bisecting_keeps_its_cap(case: tuple[int, set[int]], server_error: bool) -> None:
+    """However many records are poisoned, 30 requests follow the first, and only leftovers fail."""
+    size, poisoned = case
+    batch = batch_of([(i % SLOTS, f"u{i}") for i in range(size)])
+    told = settle(batch, disliking(poisoned, BAD_GATEWAY if server_error else BAD_REQUEST))
+
+    assert told.delivered | set(told.verdicts) == set(range(size))
+    assert not told.delivered & set(told.verdicts)
+    assert not told.delivered & poisoned
+    assert told.requests - told.before_bisecting <= POLICY.bisect_requests
+    if size > 1:
+        assert told.before_bisecting <= (POLICY.strikes_to_bisect if server_error else 1)
+    for at, verdict in told.verdicts.items():
+        if verdict.column == "rejected":
+            assert at in poisoned
+            assert not server_error
+        else:
+            assert verdict.column == "failed"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.integers(1, 225))
+def test_two_poisoned_records_cost_only_themselves(data: st.DataObject, size: int) -> None:
+    """A 400 without an index: all good records arrive, and the bad ones alone are rejected."""
+    poisoned = data.draw(st.sets(st.integers(0, size - 1), min_size=1, max_size=2))
+    batch = batch_of([(i % SLOTS, f"u{i % 9}") for i in range(size)])
+    told = settle(batch, disliking(poisoned, BAD_REQUEST))
+    assert told.delivered == set(range(size)) - poisoned
+    assert {verdict.column for verdict in told.verdicts.values()} == {"rejected"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.integers(1, 225))
+def test_a_record_that_brings_a_500_costs_only_itself(data: st.DataObject, size: int) -> None:
+    """5xx while others succeed: all good records arrive, and the bad one alone has failed."""
+    poisoned = {data.draw(st.integers(0, size - 1))}
+    batch = batch_of([(i % SLOTS, f"u{i % 9}") for i in range(size)])
+    told = settle(batch, disliking(poisoned, BAD_GATEWAY))
+    assert told.delivered == set(range(size)) - poisoned
+    assert {verdict.code for verdict in told.verdicts.values()} == {"gave-up"}
+
+
+# --- nothing goes on for ever -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sends"),
+    [(BAD_REQUEST, 31), (BAD_GATEWAY, 33), (NO_ANSWER, 10), (Refused(404, "no such path"), 10)],
+)
+def test_a_batch_that_never_works_while_others_do_is_given_up(
+    outcome: Outcome, sends: int
+) -> None:
+    """Law 12: tries are bounded by number, whatever kind of failure it is."""
+    told = settle(batch_of([(1, f"u{i}") for i in range(64)]), lambda batch: outcome)
+    assert told.requests <= sends
+    assert not told.delivered
+    assert {verdict.column for verdict in told.verdicts.values()} <= {"failed", "rejected"}
+
+
+@pytest.mark.parametrize("outcome", [TooMany(400), TooLarge(413)])
+def test_a_batch_that_never_fits_ends_with_single_records(outcome: Outcome) -> None:
+    """Cutting goes on down to one record, and that one is rejected with a sentence."""
+    told = settle(batch_of([(1, "u")] * 10), lambda batch: outcome)
+    assert {verdict.column for verdict in told.verdicts.values()} == {"rejected"}
+    assert len(told.verdicts) == 10
+
+
+def test_a_wrong_path_judges_nobody_until_others_succeed() -> None:
+    """With nothing delivered, 404 sends the same bytes again soon: the caller counts and halts."""
+    found = said(batch_of([(1, "u")]), Refused(404, "no such path"), Tries(50, 50, 50))
+    assert found.pieces[0].tries == Tries(51, 50, 50)
+    assert found.delay == pytest.approx(POLICY.refusal_delay * 1.5)
+
+
+# --- cases one by one ---------------------------------------------------------------------------
+
+
+def test_several_errors_of_one_record_are_one_verdict() -> None:
+    """The first code names it, the sentences are joined, and doubled ones are said once."""
+    errors = tuple(
+        ItemError(1, 0, code, reason)
+        for code, reason in [("a", "no name"), ("b", "no time"), ("a", "no name")]
+    )
+    found = said(batch_of([(1, "u"), (1, "v")]), Delivered(201, errors))
+    assert found.verdicts == (Verdict(1, 0, "rejected", "a", "no name; no time", 201),)
+    assert found.delivered
+
+
+def test_a_400_with_indices_sends_the_others_at_once() -> None:
+    """The named record is rejected, and the rest starts afresh without a delay."""
+    batch = batch_of([(0, "u"), (1, "v"), (1, "w")])
+    found = said(batch, Invalid(400, (ItemError(1, 0, "bad", "bad"),)), Tries(2, 2, 2))
+    assert found.pieces[0].rows == ((0, 0), (1, 1))
+    assert found.pieces[0].tries == Tries(sends=3)
+    assert found.delay == 0.0
+
+
+def test_a_400_that_names_every_record_leaves_nothing() -> None:
+    """All bad: all verdicts, no piece."""
+    found = said(batch_of([(1, "u")]), Invalid(400, (ItemError(1, 0, "bad", "bad"),)))
+    assert not found.pieces
+    assert len(found.verdicts) == 1
+
+
+def test_what_fits_the_caps_and_is_still_too_many_is_halved() -> None:
+    """When the caps do not help, smaller pieces do, down to one record."""
+    found = said(batch_of([(1, "u")] * 10), TooMany(400))
+    assert [len(piece.rows or ()) for piece in found.pieces] == [5, 5]
+
+
+def test_too_many_is_cut_into_as_few_pieces_as_the_caps_allow() -> None:
+    """225 in 75 in total are three requests, in the order of the source."""
+    batch = batch_of([(i % SLOTS, f"u{i}") for i in range(225)])
+    found = said(batch, TooMany(400), caps=CAPS.at_most(75))
+    assert [len(piece.rows or ()) for piece in found.pieces] == [75, 75, 75]
+
+
+def test_three_failures_bisect_only_while_others_succeed() -> None:
+    """In bad weather the same batch is sent whole, for as long as it takes."""
+    batch = batch_of([(1, "u")] * 8)
+    twice = Tries(2, 2, 2)
+    assert said(batch, BAD_GATEWAY, twice, OTHERS_FINE).bisecting
+    assert not said(batch, BAD_GATEWAY, twice).bisecting
+    assert not said(batch, Unavailable(None, "no route"), twice, OTHERS_FINE).bisecting
+    assert not said(batch, NO_ANSWER, twice, OTHERS_FINE).bisecting
+
+
+def test_the_last_batch_of_a_run_is_its_own_witness() -> None:
+    """With nothing else to send nobody can succeed: after three failures it is bisected."""
+    batch = batch_of([(1, "u")] * 8)
+    assert said(batch, BAD_GATEWAY, Tries(2, 2), Weather(alone=True)).bisecting
+    assert not said(batch, BAD_GATEWAY, Tries(1, 1), Weather(alone=True)).bisecting
+    assert not said(batch, BAD_GATEWAY, Tries(2, 2, 0), Weather(alone=True, outage=True)).bisecting
+
+
+def test_a_suspect_without_budget_fails_as_not_told_apart() -> None:
+    """Law 6: what the cap leaves over is failed, never rejected."""
+    suspect = Tries(3, 0, 0, suspect=True)
+    spent = Weather(others_succeed=True, bisected=30)
+    for outcome in (BAD_REQUEST, BAD_GATEWAY):
+        found = said(batch_of([(1, "u")] * 8), outcome, suspect, spent)
+        assert {(verdict.column, verdict.code) for verdict in found.verdicts} == {
+            ("failed", "bisect-cap")
+        }
+
+
+def test_unanswered_records_are_held_by_kind() -> None:
+    """Events are held, an event that may repeat and attributes are resent and counted."""
+    policy = RetryPolicy(hold_unanswered=frozenset({1}))
+    batch = batch_of([(0, "u"), (1, "u"), (1, "v")])
+    found = said(batch, NO_ANSWER, policy=policy, repeatable=lambda slot, index: index == 1)
+    assert [(verdict.slot, verdict.index) for verdict in found.verdicts] == [(1, 0)]
+    assert found.pieces[0].rows == ((0, 0), (1, 1))
+    assert found.duplicated == 2
+
+
+def test_when_all_are_held_nothing_goes_again() -> None:
+    """A request of events alone ends there."""
+    policy = RetryPolicy(hold_unanswered=frozenset({1}))
+    found = said(batch_of([(1, "u"), (1, "v")]), NO_ANSWER, policy=policy)
+    assert {verdict.column for verdict in found.verdicts} == {"held"}
+    assert not found.pieces
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_backoff_is_full_jitter_under_a_cap(failures: int, jitter: float) -> None:
+    """Doubling is capped, whatever the number of failures, and the dice choose below it."""
+    delay = backoff(failures, POLICY, jitter)
+    assert 0 <= delay < POLICY.cap or delay == jitter == 0
+    assert delay <= POLICY.base * 2.0 ** min(failures, 60)
