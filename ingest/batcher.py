@@ -4,18 +4,21 @@ Decides by the caps it is given and by one rule: a user is in one request at a t
 that is left out bars its user's later ones. Knows neither time nor destination; a batch forms when
 somebody asks for one. Memory is whatever was added and not yet taken, and `nbytes` says how much.
 
-Every user that is in flight, or has a record waiting, has an entry in `_lanes`:
+The first record of a user that has none here goes into the queue of its slot. Until that record is
+settled, the user's later ones wait in the user's lane, or go with it. So no two records in the
+queues have the same user, none there has a user in flight, and a queue is packed by slices, without
+a look at its records. Every user that is here or in flight has an entry in `_users`:
 
-- an int: the user is in the batch of that id, and has nothing waiting;
-- a `_Lane`: records of the user wait, behind a batch (`holder` is its id) or for a place (`FREE`).
-
-A user without an entry is free, which is the common case and costs one look-up.
+- an int: where the user's record is, `QUEUED` or the id of a batch, and nothing waits behind it;
+- a `_Lane`: more of the user's records wait, behind that record (its `holder`), or for a place
+  (when the holder is `FREE`).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Final, NamedTuple
 
@@ -25,7 +28,10 @@ from ingest.profiles import Caps
 from ingest.records import EMPTY_COLUMN, Batch, Chunk, Column, Fragment, UserKey
 
 FREE: Final = -1
-"""Holder of a lane whose user is in no batch."""
+"""Holder of a lane whose user has no record in a queue or a batch."""
+
+QUEUED: Final = -2
+"""Place of a user whose record is in the queue of its slot."""
 
 RECORD_OVERHEAD: Final = 256
 """Bytes that a record costs beside its fragment: key, position, line and its share of the lists."""
@@ -37,15 +43,12 @@ MAJOR_SHARE: Final = 0.75
 """A slot that gets at least this share of what the busiest slot gets is worth waiting for; a rarer
 one cannot be full in every request, however far we look ahead."""
 
-SLICE_AT_LEAST: Final = 8
-"""Rows looked at one by one when there is room for fewer at once."""
-
 SHARE_MEMORY: Final = 5_000.0
 """Records over which a slot's share is remembered."""
 
 
 class _Waiting(NamedTuple):
-    """A record that was left out; its bytes are its own, not a view of its chunk."""
+    """A record in a lane; its bytes are its own, not a view of its chunk."""
 
     fragment: bytes
     slot: int
@@ -57,6 +60,58 @@ class _Lane(msgspec.Struct):
     key: UserKey
     holder: int
     waiting: deque[_Waiting]
+
+
+class _Rows(msgspec.Struct):
+    """Rows of one slot, as columns of one length."""
+
+    fragments: Sequence[Fragment]
+    keys: Sequence[UserKey]
+    positions: Sequence[int]
+    lines: Sequence[int]
+
+    def cut(self, start: int, stop: int) -> _Rows:
+        """Return some of the rows."""
+        rows = slice(start, stop)
+        return _Rows(self.fragments[rows], self.keys[rows], self.positions[rows], self.lines[rows])
+
+
+class _Queue:
+    """Rows of one slot, in source order, each of another user."""
+
+    def __init__(self) -> None:
+        self._rows: deque[_Rows] = deque()
+        self._cursor = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, rows: _Rows) -> None:
+        """Append rows."""
+        if rows.keys:
+            self._rows.append(rows)
+            self._count += len(rows.keys)
+
+    def first(self, count: int) -> list[_Rows]:
+        """Return the first rows, in pieces, without taking them."""
+        pieces, start = [], self._cursor
+        for rows in self._rows:
+            if count <= 0:
+                break
+            piece = rows.cut(start, start + count)
+            pieces.append(piece)
+            count -= len(piece.keys)
+            start = 0
+        return pieces
+
+    def drop(self, count: int) -> None:
+        """Forget the first rows."""
+        self._count -= count
+        count += self._cursor
+        while count and count >= len(self._rows[0].keys):
+            count -= len(self._rows.popleft().keys)
+        self._cursor = count
 
 
 class _Open:
@@ -79,6 +134,13 @@ class _Open:
             for rows in zip(self.fragments, self.keys, self.positions, self.lines, strict=True)
         )
 
+    def put(self, slot: int, rows: _Rows) -> None:
+        """Append rows of one slot; their bytes and their number are counted by the caller."""
+        self.fragments[slot] += rows.fragments
+        self.keys[slot] += rows.keys
+        self.positions[slot] += rows.positions
+        self.lines[slot] += rows.lines
+
 
 class Batcher:
     """Packs chunks into batches.
@@ -91,28 +153,28 @@ class Batcher:
         self._slots = slots
         self._overhead = overhead
         self._only = [bytes(int(value == slot) for value in range(256)) for slot in range(slots)]
-        self._lanes: dict[UserKey, int | _Lane] = {}
+        self._users: dict[UserKey, int | _Lane] = {}
+        self._queues = [_Queue() for _ in range(slots)]
+        self._followed: set[UserKey] = set()  # users with a lane behind a record in a queue
         self._runnable: list[deque[_Lane]] = [deque() for _ in range(slots)]
-        self._fresh: deque[Chunk] = deque()
-        self._cursor = 0
+        self._boarding: list[_Lane] = []  # lanes that began behind the open batch
         self._id = 1
         self._open = _Open(slots)
         self._full = False
         self._arrived = [0.0] * slots
         self._major = [True] * slots
-        self._fresh_count = 0
-        self._waiting_count = 0
-        self._left_out = 0
+        self._waiting = 0
+        self._barred = 0
         self.nbytes = 0
 
     def __len__(self) -> int:
         """Records added and in no batch yet."""
-        return self._fresh_count + self._waiting_count + self._open.total
+        return sum(map(len, self._queues)) + self._waiting + self._open.total
 
     @property
     def barred(self) -> int:
         """Records that wait for their user to come back from a batch."""
-        return self._waiting_count - self._left_out
+        return self._barred
 
     @property
     def open_records(self) -> int:
@@ -121,16 +183,27 @@ class Batcher:
 
     def add(self, chunk: Chunk) -> None:
         """Take in a chunk; its records come after all that were added before."""
-        if len(chunk):
-            self._fresh.append(chunk)
-            self._fresh_count += len(chunk)
-            self.nbytes += chunk.nbytes + RECORD_OVERHEAD * len(chunk)
-            fade = SHARE_MEMORY / (SHARE_MEMORY + len(chunk))
-            self._arrived = [
-                seen * fade + chunk.slots.count(slot) for slot, seen in enumerate(self._arrived)
-            ]
-            worth = MAJOR_SHARE * max(self._arrived)
-            self._major = [seen >= worth for seen in self._arrived]
+        count, users = len(chunk), self._users
+        if not count:
+            return
+        self.nbytes += sum(map(len, chunk.fragments)) + count * (RECORD_OVERHEAD + 1)
+        counts = [chunk.slots.count(slot) for slot in range(self._slots)]
+        self._weigh(counts)
+        newcomers = dict.fromkeys(chunk.keys, QUEUED)
+        if len(newcomers) == count and users.keys().isdisjoint(newcomers):
+            users.update(newcomers)
+            self._enqueue(chunk, chunk.slots, counts)
+            return
+        slots = bytearray(chunk.slots)
+        for row, key in enumerate(chunk.keys):
+            place = users.get(key)
+            if place is None:
+                users[key] = QUEUED
+            else:
+                counts[slots[row]] -= 1
+                slots[row] = self._slots  # in no queue
+                self._park(chunk, row, key, place)
+        self._enqueue(chunk, bytes(slots), counts)
 
     def take(self, caps: Caps, generation: int = 0, *, partial: bool) -> Batch | None:
         """Return the next batch, or None while none may go.
@@ -144,27 +217,76 @@ class Batcher:
         self._open.per_user_cap = caps.per_user
         self._full = False
         self._fill_from_lanes(caps)
-        self._fill_from_fresh(caps)
+        self._fill_from_queues(caps)
         opened = self._open
-        if not opened.total or not (self._full or partial):
+        if not opened.total or not (partial or self._is_full(caps)):
             return None
         batch = Batch(self._id, self._id, opened.columns(), generation)
         self._id += 1
         self._open = _Open(self._slots)
+        self._boarding.clear()
         self.nbytes -= opened.nbytes + RECORD_OVERHEAD * opened.total
         return batch
 
     def release(self, users: Iterable[UserKey]) -> None:
         """Let users go: their batch is settled, and their waiting records may be packed."""
-        lanes = self._lanes
+        places = self._users
         for user in users:
-            lane = lanes.pop(user)
+            lane = places.pop(user)
             if type(lane) is not int:
                 assert isinstance(lane, _Lane)
-                lane.holder = FREE
-                lanes[user] = lane
-                self._left_out += len(lane.waiting)
+                places[user] = lane
+                self._free(lane)
                 self._runnable[lane.waiting[0].slot].append(lane)
+
+    # Taking in
+
+    def _weigh(self, counts: list[int]) -> None:
+        """Learn which slots get enough records to be worth waiting for."""
+        fade = SHARE_MEMORY / (SHARE_MEMORY + sum(counts))
+        self._arrived = [
+            seen * fade + count for seen, count in zip(self._arrived, counts, strict=True)
+        ]
+        worth = MAJOR_SHARE * max(self._arrived)
+        self._major = [seen >= worth for seen in self._arrived]
+
+    def _enqueue(self, chunk: Chunk, slots: bytes, counts: list[int]) -> None:
+        for slot, count in enumerate(counts):
+            if count == len(chunk):
+                rows = _Rows(chunk.fragments, chunk.keys, chunk.positions, chunk.lines)
+            elif count:
+                chosen = slots.translate(self._only[slot])
+                rows = _Rows(
+                    list(compress(chunk.fragments, chosen)),
+                    list(compress(chunk.keys, chosen)),
+                    list(compress(chunk.positions, chosen)),
+                    list(compress(chunk.lines, chosen)),
+                )
+            else:
+                continue
+            self._queues[slot].add(rows)
+
+    def _park(self, chunk: Chunk, row: int, key: UserKey, place: int | _Lane) -> None:
+        """Let a record wait behind an earlier one of its user."""
+        record = _Waiting(
+            bytes(chunk.fragments[row]), chunk.slots[row], chunk.positions[row], chunk.lines[row]
+        )
+        self._waiting += 1
+        if isinstance(place, _Lane):
+            place.waiting.append(record)
+            self._barred += place.holder >= 0
+            return
+        lane = self._users[key] = _Lane(key, place, deque((record,)))
+        if place == QUEUED:
+            self._followed.add(key)
+        else:
+            self._barred += 1
+            if place == self._id:
+                self._boarding.append(lane)
+
+    def _free(self, lane: _Lane) -> None:
+        lane.holder = FREE
+        self._barred -= len(lane.waiting)
 
     # The batch being filled
 
@@ -180,29 +302,75 @@ class Batcher:
     def _reopen(self) -> None:
         """Put the open batch back: its records become the first ones of their lanes."""
         opened, self._open = self._open, _Open(self._slots)
+        self._boarding.clear()
         rows = sorted(
             (position, slot, index)
             for slot, positions in enumerate(opened.positions)
             for index, position in enumerate(positions)
         )
-        self.nbytes -= opened.nbytes + RECORD_OVERHEAD * opened.total
         touched: dict[UserKey, _Lane] = {}
         for position, slot, index in reversed(rows):
             key = opened.keys[slot][index]
             lane = touched.get(key)
             if lane is None:
-                existing = self._lanes[key]
-                lane = existing if isinstance(existing, _Lane) else _Lane(key, FREE, deque())
-                self._left_out += len(lane.waiting)
-                lane.holder = FREE
-                self._lanes[key] = touched[key] = lane
+                place = self._users[key]
+                lane = place if isinstance(place, _Lane) else _Lane(key, self._id, deque())
+                self._free(lane)
+                self._users[key] = touched[key] = lane
             fragment = bytes(opened.fragments[slot][index])
             lane.waiting.appendleft(_Waiting(fragment, slot, position, opened.lines[slot][index]))
-            self._count_waiting(len(fragment), +1)
-            self._left_out += 1
+            self._waiting += 1
         # `touched` runs from the last record to the first: the front of the line keeps that order.
         for lane in touched.values():
             self._runnable[lane.waiting[0].slot].appendleft(lane)
+
+    def _is_full(self, caps: Caps) -> bool:
+        """At a cap, with each slot full that is worth waiting for, or with the look-ahead used."""
+        opened = self._open
+        if self._full or opened.total >= caps.total:
+            return True
+        wanting = any(
+            major and len(keys) < cap
+            for keys, cap, major in zip(opened.keys, caps.per_slot, self._major, strict=True)
+        )
+        left_out = sum(map(len, self._queues)) + self._waiting - self._barred
+        return not wanting or left_out >= LEFT_OUT_BATCHES * caps.total
+
+    # Where records come from: lanes first, for their users have waited
+
+    def _fill_from_lanes(self, caps: Caps) -> None:
+        for lane in self._boarding:
+            if lane.waiting and not self._full:
+                self._barred -= self._board(caps, lane)
+        for runnable in self._runnable:
+            while runnable and not self._full:
+                lane = runnable.popleft()
+                if not self._board(caps, lane):
+                    runnable.appendleft(lane)
+                    break
+                self._hold(lane)
+
+    def _board(self, caps: Caps, lane: _Lane) -> int:
+        """Move what fits from the front of a lane into the open batch; return how many did."""
+        opened, waiting, moved = self._open, lane.waiting, 0
+        while waiting:
+            record = waiting[0]
+            if not self._fits(caps, lane.key, record.slot, len(record.fragment)):
+                break
+            waiting.popleft()
+            opened.fragments[record.slot].append(record.fragment)
+            opened.keys[record.slot].append(lane.key)
+            opened.positions[record.slot].append(record.position)
+            opened.lines[record.slot].append(record.line)
+            opened.total += 1
+            opened.nbytes += len(record.fragment) + 1
+            if caps.per_user is not None:
+                opened.per_user[lane.key] = opened.per_user.get(lane.key, 0) + 1
+            moved += 1
+        self._waiting -= moved
+        if moved and not waiting:
+            self._users[lane.key] = self._id
+        return moved
 
     def _fits(self, caps: Caps, key: UserKey, slot: int, size: int) -> bool:
         """Check a record against every cap; a cap that ends the whole batch sets `_full`."""
@@ -216,148 +384,104 @@ class Batcher:
             return False
         return caps.per_user is None or opened.per_user.get(key, 0) < caps.per_user
 
-    def _put(
-        self, caps: Caps, key: UserKey, slot: int, fragment: Fragment, position: int, line: int
-    ) -> None:
-        opened = self._open
-        opened.fragments[slot].append(fragment)
-        opened.keys[slot].append(key)
-        opened.positions[slot].append(position)
-        opened.lines[slot].append(line)
-        opened.total += 1
-        opened.nbytes += len(fragment) + 1
-        self.nbytes += len(fragment) + 1 + RECORD_OVERHEAD
-        if caps.per_user is not None:
-            opened.per_user[key] = opened.per_user.get(key, 0) + 1
+    def _hold(self, lane: _Lane) -> None:
+        """Note that a lane's user is in the open batch now, and what still waits is barred."""
+        lane.holder = self._id
+        self._barred += len(lane.waiting)
 
-    def _count_waiting(self, size: int, sign: int) -> None:
-        self._waiting_count += sign
-        self.nbytes += sign * (size + RECORD_OVERHEAD)
-
-    # Where records come from: lanes first, for their users have waited
-
-    def _fill_from_lanes(self, caps: Caps) -> None:
-        for slot in range(self._slots):
-            runnable = self._runnable[slot]
-            while runnable and not self._full:
-                lane = runnable.popleft()
-                if not self._run_lane(caps, lane):
-                    runnable.appendleft(lane)
-                    break
-
-    def _run_lane(self, caps: Caps, lane: _Lane) -> bool:
-        """Move what fits from the front of a lane into the open batch; False if nothing did."""
-        waiting, moved = lane.waiting, 0
-        while waiting:
-            record = waiting[0]
-            if not self._fits(caps, lane.key, record.slot, len(record.fragment)):
-                break
-            waiting.popleft()
-            self._count_waiting(len(record.fragment), -1)
-            self._put(caps, lane.key, record.slot, record.fragment, record.position, record.line)
-            moved += 1
-        if not moved:
-            return False
-        self._left_out -= moved + len(waiting)
-        if waiting:
-            lane.holder = self._id
-        else:
-            self._lanes[lane.key] = self._id
-        return True
-
-    def _fill_from_fresh(self, caps: Caps) -> None:
-        look_ahead = LEFT_OUT_BATCHES * caps.total
-        while not self._full:
-            room = self._room(caps)
-            if room == 0 or self._left_out >= look_ahead:
+    def _fill_from_queues(self, caps: Caps) -> None:
+        while any(counts := self._quota(caps)):
+            pieces = self._first(counts)
+            leader = self._first_followed(pieces)
+            if leader is not None:
+                # A user's records go together: what follows goes before what is younger.
+                counts = [
+                    sum(bisect_right(rows.positions, leader) for rows in some) for some in pieces
+                ]
+                pieces = self._first(counts)
+            room = caps.body_bytes - self._overhead - self._open.nbytes
+            nbytes = sum(counts) + sum(
+                sum(map(len, rows.fragments)) for some in pieces for rows in some
+            )
+            if nbytes > room:
                 self._full = True
-            elif not self._fresh:
-                return
-            else:
-                self._fill_some(caps, self._fresh[0], room)
+                counts, nbytes = _fitting(pieces, room)
+                pieces = self._first(counts)
+            self._enter(caps, pieces, counts, nbytes)
 
-    def _room(self, caps: Caps) -> int:
-        """Rows worth trying at once: 0 when each slot that is worth waiting for is full."""
-        left = min(
+    def _first(self, counts: list[int]) -> list[list[_Rows]]:
+        """Return the first rows of each queue."""
+        return [queue.first(count) for queue, count in zip(self._queues, counts, strict=True)]
+
+    def _first_followed(self, pieces: list[list[_Rows]]) -> int | None:
+        """Return the position of the oldest row with a lane behind it."""
+        followed = self._followed
+        if not followed:
+            return None
+        return min(
             (
-                cap - len(keys)
-                for keys, cap, major in zip(
-                    self._open.keys, caps.per_slot, self._major, strict=True
-                )
-                if major and cap > len(keys)
+                next(compress(rows.positions, map(followed.__contains__, rows.keys)))
+                for some in pieces
+                for rows in some
+                if not followed.isdisjoint(rows.keys)
             ),
-            default=0,
+            default=None,
         )
-        return min(left, caps.total - self._open.total)
 
-    def _fill_some(self, caps: Caps, chunk: Chunk, room: int) -> None:
-        start = self._cursor
-        stop = min(len(chunk), start + max(room, SLICE_AT_LEAST))
-        if stop - start > room or not self._put_slice(caps, chunk, start, stop):
-            stop = self._put_each(caps, chunk, start, stop)
-        self._fresh_count -= stop - start
-        self._cursor = stop
-        if stop == len(chunk):
-            self._fresh.popleft()
-            self._cursor = 0
-            self.nbytes -= chunk.nbytes + RECORD_OVERHEAD * len(chunk)
-
-    def _put_slice(self, caps: Caps, chunk: Chunk, start: int, stop: int) -> bool:
-        """Put rows at once when all their users are free and all fit; else change nothing."""
-        keys = chunk.keys[start:stop]
-        if caps.per_user is not None or not self._lanes.keys().isdisjoint(keys):
-            return False
-        fragments = chunk.fragments[start:stop]
-        nbytes = sum(map(len, fragments)) + len(fragments)
-        opened = self._open
-        if opened.nbytes + nbytes > caps.body_bytes - self._overhead:
-            return False
-        slots = chunk.slots[start:stop]
-        counts = [slots.count(slot) for slot in range(self._slots)]
-        for slot, count in enumerate(counts):
-            if len(opened.keys[slot]) + count > caps.per_slot[slot]:
-                return False
-        positions, lines = chunk.positions[start:stop], chunk.lines[start:stop]
-        for slot, count in enumerate(counts):
-            if count == len(keys):
-                opened.fragments[slot] += fragments
-                opened.keys[slot] += keys
-                opened.positions[slot] += positions
-                opened.lines[slot] += lines
-            elif count:
-                chosen = slots.translate(self._only[slot])
-                opened.fragments[slot] += compress(fragments, chosen)
-                opened.keys[slot] += compress(keys, chosen)
-                opened.positions[slot] += compress(positions, chosen)
-                opened.lines[slot] += compress(lines, chosen)
-        opened.total += len(keys)
+    def _enter(self, caps: Caps, pieces: list[list[_Rows]], counts: list[int], nbytes: int) -> None:
+        """Move the first rows of the queues into the open batch, and a lane behind one of them."""
+        opened, users = self._open, self._users
+        opened.total += sum(counts)
         opened.nbytes += nbytes
-        self.nbytes += nbytes + RECORD_OVERHEAD * len(keys)
-        self._lanes.update(dict.fromkeys(keys, self._id))
-        return True
+        led: list[int | _Lane] = []
+        for slot, some in enumerate(pieces):
+            self._queues[slot].drop(counts[slot])
+            for rows in some:
+                opened.put(slot, rows)
+                lanes = {key: users[key] for key in self._followed.intersection(rows.keys)}
+                users.update(dict.fromkeys(rows.keys, self._id))
+                users.update(lanes)
+                self._followed.difference_update(lanes)
+                led += lanes.values()
+                if caps.per_user is not None:
+                    opened.per_user.update(dict.fromkeys(rows.keys, 1))
+        for lane in led:
+            assert isinstance(lane, _Lane)
+            self._hold(lane)
+            if not self._full:
+                self._barred -= self._board(caps, lane)
 
-    def _put_each(self, caps: Caps, chunk: Chunk, start: int, stop: int) -> int:
-        """Put, bar or leave out rows one by one; return where it stopped."""
-        lanes, opening = self._lanes, self._id
-        for row in range(start, stop):
-            key, slot, fragment = chunk.keys[row], chunk.slots[row], chunk.fragments[row]
-            lane = lanes.get(key)
-            if lane is None or lane == opening:
-                if self._fits(caps, key, slot, len(fragment)):
-                    self._put(caps, key, slot, fragment, chunk.positions[row], chunk.lines[row])
-                    lanes[key] = opening
-                    continue
-                if self._full:
-                    return row
-            record = _Waiting(bytes(fragment), slot, chunk.positions[row], chunk.lines[row])
-            self._count_waiting(len(fragment), +1)
-            if isinstance(lane, _Lane):
-                lane.waiting.append(record)
-                self._left_out += lane.holder == FREE
-            elif lane is None:
-                lanes[key] = lane = _Lane(key, FREE, deque((record,)))
-                self._runnable[slot].append(lane)
-                self._left_out += 1
-            else:
-                lanes[key] = _Lane(key, lane, deque((record,)))
-        return stop
+    def _quota(self, caps: Caps) -> list[int]:
+        """How many rows of each queue go: as many as fit, the oldest first where not all do."""
+        opened, room = self._open, caps.total - self._open.total
+        counts = [
+            min(cap - len(keys), len(queue))
+            for keys, cap, queue in zip(opened.keys, caps.per_slot, self._queues, strict=True)
+        ]
+        if self._full or room <= 0:
+            return [0] * self._slots
+        if sum(counts) <= room:
+            return counts
+        heads = [
+            [position for rows in queue.first(min(count, room)) for position in rows.positions]
+            for queue, count in zip(self._queues, counts, strict=True)
+        ]
+        last = sorted(position for head in heads for position in head)[room - 1]
+        return [bisect_right(head, last) for head in heads]
+
+
+def _fitting(pieces: list[list[_Rows]], room: int) -> tuple[list[int], int]:
+    """Return how many rows of each slot fit into `room` bytes, oldest first, and their bytes."""
+    rows = sorted(
+        (position, slot, len(fragment) + 1)
+        for slot, some in enumerate(pieces)
+        for part in some
+        for position, fragment in zip(part.positions, part.fragments, strict=True)
+    )
+    counts, nbytes = [0] * len(pieces), 0
+    for _, slot, size in rows:
+        if nbytes + size > room:
+            break
+        counts[slot] += 1
+        nbytes += size
+    return counts, nbytes

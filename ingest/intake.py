@@ -9,7 +9,7 @@ the law, and a property test holds the fast one to it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -139,18 +139,25 @@ class Intake:
 
     def _mixed(self, part: int, lines: Sequence[bytes], first_line: int, proof: Proof) -> Taken:
         rows = _Rows(proof.time)
-        for row, slot in enumerate(proof.slots):
-            line = first_line + row
-            if slot != DOUBTFUL:
-                rows.add(slot, proof.fragments[row], proof.keys[row], self._next(part), line)
-            elif row in proof.opened:
-                opened, content = proof.opened[row]
-                for found in content_of(KINDS[opened], content, lines[row]):
-                    self._judge_one(rows, found, self._next(part), line)
-            elif lines[row].strip(JSON_SPACE):
-                for found in records_of(lines[row], self._rules.kind):
-                    self._judge_one(rows, found, self._next(part), line)
+        slots, start, end = proof.slots, 0, len(lines)
+        while start < end:
+            doubtful = slots.find(DOUBTFUL, start)
+            stop = end if doubtful < 0 else doubtful
+            if stop > start:
+                first = self._next(part, stop - start)
+                rows.add_proven(proof, slice(start, stop), first, first_line + start)
+            if stop < end:
+                for found in self._found(proof, stop, lines[stop]):
+                    self._judge_one(rows, found, self._next(part), first_line + stop)
+            start = stop + 1
         return rows.taken()
+
+    def _found(self, proof: Proof, row: int, line: bytes) -> Iterable[Found | Misformed]:
+        """Read a doubtful line; a blank one holds nothing."""
+        if row in proof.opened:
+            slot, content = proof.opened[row]
+            return content_of(KINDS[slot], content, line)
+        return records_of(line, self._rules.kind) if line.strip(JSON_SPACE) else ()
 
     def _judge_one(self, rows: _Rows, found: Found | Misformed, at: int, line: int) -> None:
         if isinstance(found, Misformed):
@@ -223,7 +230,6 @@ class _Rows:
         self._keys: list[UserKey] = []
         self._positions: list[int] = []
         self._lines: list[int] = []
-        self._nbytes = 0
         self._read: Counter[str] = Counter()
         self._refusals: list[Refusal] = []
         self._warnings: list[Warned] = []
@@ -235,7 +241,15 @@ class _Rows:
         self._keys.append(key)
         self._positions.append(at)
         self._lines.append(line)
-        self._nbytes += len(fragment)
+
+    def add_proven(self, proof: Proof, rows: slice, first: int, first_line: int) -> None:
+        """Add consecutive rows of a proof, whose positions and lines count up from the first."""
+        count = rows.stop - rows.start
+        self._slots += proof.slots[rows]
+        self._fragments += proof.fragments[rows]
+        self._keys += proof.keys[rows]
+        self._positions += range(first, first + count)
+        self._lines += range(first_line, first_line + count)
 
     def refuse(self, refusal: Refusal) -> None:
         self._read[refusal.kind] += 1
@@ -264,7 +278,7 @@ class _Rows:
             self._keys,
             self._positions,
             self._lines,
-            self._nbytes,
+            sum(map(len, self._fragments)),
         )
         for slot, kind in enumerate(KINDS):
             if count := chunk.slots.count(slot):

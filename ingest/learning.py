@@ -41,6 +41,9 @@ SLOWEST: Final = 0.2
 DECREASE: Final = 0.97
 """A ceiling that met a 429 comes down at least this far, whatever was measured."""
 
+LARGEST_CUT: Final = 0.5
+"""One 429 does not take more than half of a ceiling: few requests measure badly."""
+
 FIRST_STEP: Final = 0.03
 STEP_GROWTH: Final = 2.0
 LARGEST_STEP: Final = 0.5
@@ -160,7 +163,8 @@ class Learner:
         if self._before is not None:
             # The second correction in a row is no correction any more.
             lower = self._before * DECREASE
-            measured = lower if self._futile > 1 else min(measured, lower)
+            least = lower if self._futile > 1 else self._before * LARGEST_CUT
+            measured = max(least, min(measured, lower))
         self.rate = max(SLOWEST, measured)
 
     def _measured(self, until: float) -> float:

@@ -186,6 +186,7 @@ class Budget:
         self._backoff = 0.0
         self._window: _ServerWindow | None = None
         self._window_limit: int | None = None
+        self._announced: int | None = None  # the limit that the last good answer told
         self._asked: tuple[float, int] = (1, 0)
 
     @property
@@ -233,6 +234,9 @@ class Budget:
         sent: float | None = None,
     ) -> None:
         """Take in what an answer said, while `in_flight` other requests are unanswered."""
+        announced = word.limit is not None and word.limit == self._announced
+        if not word.throttled:
+            self._announced = word.limit
         resets_in = self._hear_window(word, now, jitter)
         wait = _sane(word.retry_after, math.inf)
         if not word.throttled:
@@ -247,8 +251,8 @@ class Budget:
             self._backoff = min(LONGEST_BACKOFF, max(FIRST_BACKOFF, 2 * self._backoff))
             wait = self._backoff
         self._hold(now, wait, jitter)
-        if word.remaining:
-            return  # by its own count there was room: whatever refused us, it is not that limit
+        if word.remaining or announced:
+            return  # a window whose count is told is kept by its count: nothing is left to learn
         reopens = now + wait - (ROUNDING if rounded else 0.0)
         self._learner.throttled(now, reopens, self._held_until, in_flight, sent)
         self._adopt(now)

@@ -36,6 +36,10 @@ asking again costs one request, while believing nonsense costs a night."""
 EPOCH_FLOOR: Final = 1e9
 """A reset of this or more is epoch seconds (2001 and later), a smaller one is seconds left."""
 
+CLOCKS_AGREE: Final = 1.5
+"""Seconds by which our clock may be after a date for both to agree: the part of a second that the
+date leaves out, and half a second on the way."""
+
 REDACTED: Final = "[redacted]"
 
 
@@ -233,9 +237,12 @@ def _from_now(number: float, headers: Mapping[str, str], at: float) -> float:
 
 
 def _server_time(headers: Mapping[str, str], at: float) -> float:
-    """Return the server's own clock: its dates then need no agreement with ours."""
+    """Return the server's own clock: its dates then need no agreement with ours.
+
+    A date tells whole seconds only. Where our clock agrees with it, ours is the more exact one.
+    """
     date = _http_date(headers.get("date"))
-    return at if date is None else date
+    return at if date is None or 0.0 <= at - date <= CLOCKS_AGREE else date
 
 
 @lru_cache(maxsize=16)  # all answers of one second carry the same date

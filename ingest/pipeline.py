@@ -27,6 +27,7 @@ from ingest.errors import (
     Halted,
     IngestError,
     InputError,
+    LocalFailure,
 )
 from ingest.inflight import Fixed, InFlight
 from ingest.inflight import Verdict as Said
@@ -58,6 +59,10 @@ BODIES_SHARE: Final = 0.5
 """Share of the byte budget that bodies may take before the first one that is not begun any more;
 a body counts twice, and what it replaces in the queue once, so the budget is exceeded by a quarter
 at the most."""
+
+READ_AHEAD_BATCHES: Final = 64
+"""Full batches of records that wait for nobody; reading further only makes memory slow. Three times
+the look-ahead of the batcher. Records that wait for their user are not among them."""
 
 FIRST_PIECE_ID: Final = 1 << 40
 """Ids of pieces start here, far above those that the batcher gives to fresh batches."""
@@ -157,7 +162,10 @@ class Pipeline:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
-            self.ledger.close()
+            try:
+                self.ledger.close()
+            except LocalFailure as error:
+                self._halt(error)
         if self._crash is not None:
             raise self._crash
         if self.state == "running":
@@ -213,7 +221,7 @@ class Pipeline:
             self._mind_the_past(taken.time)
             self._batcher.add(taken.chunk)
             self._changed.set()
-            while self.memory_used >= self._settings.memory:
+            while self._enough_read():
                 self._reader_waits = True
                 self._changed.set()
                 self._settled.clear()
@@ -223,6 +231,13 @@ class Pipeline:
                 await asyncio.sleep(0)
                 since = self._clock()
         self._offsets[block.part] = block.end_offset
+
+    def _enough_read(self) -> bool:
+        """Whether the byte budget is used up, or more that may go was read than is of any use."""
+        if self.memory_used >= self._settings.memory:
+            return True
+        may_go = len(self._batcher) - self._batcher.barred
+        return may_go >= READ_AHEAD_BATCHES * self.ladder.current.total
 
     def _mind_the_past(self, time: str) -> None:
         """Say once that history is being sent: events and purchases fire live campaigns."""
@@ -293,9 +308,12 @@ class Pipeline:
         """Pack a batch of fresh records, if enough are there or none will come soon."""
         if not len(self._batcher):
             return None
+        barred = self._batcher.barred
         batch = self._batcher.take(
             self.ladder.next(), self.ladder.generation, partial=self._hurry(now)
         )
+        if self._batcher.barred > barred:
+            self._settled.set()  # less of what was read may go than the reader thought
         if batch is not None:
             self._lingers_since = None
             return self._resends.start(batch)
@@ -321,6 +339,12 @@ class Pipeline:
         """Whether nothing could be sent but what is unsettled, whose users bar all the rest."""
         ended = self._source_ended or self._reader_waits
         return ended and len(self._batcher) == self._batcher.barred
+
+    def _alone(self, case: Case) -> bool:
+        """Whether no other request could show that the destination is up: all the others failed."""
+        return self._nothing_else() and all(
+            other is case or other.tries.failures for other in self._resends.unsettled()
+        )
 
     def _next_moment(self, now: float) -> float | None:
         """Seconds until waiting records may be sent without anything else happening."""
@@ -367,7 +391,8 @@ class Pipeline:
             case.tries,
             weather,
             self._settings.policy,
-            self.ladder.current,
+            # What is refused as too many is packed again under caps that need no probe.
+            self.ladder.sure,
             repeatable=partial(self._repeatable, case.batch),
             jitter=self._dice(),
             asked_delay=(word.retry_after or 0.0) if word else 0.0,
@@ -406,7 +431,7 @@ class Pipeline:
         weather = Weather(
             outage=self._breaker.open,
             others_succeed=self._breaker.last_success > (case.failed_at or case.sent_at),
-            alone=len(self._resends) == 1 and self._nothing_else(),
+            alone=self._alone(case),
             bisected=self._resends.bisected(batch.family),
         )
         said: Said = "ok"
@@ -467,7 +492,7 @@ class Pipeline:
                 f"{self._sink.host} does not take {len(batch)} records in one request: going on "
                 f"with at most {self.ladder.current.total}"
             )
-        elif batch.generation == self.ladder.generation and self._refusals.refused(
+        elif len(batch) <= self.ladder.current.total and self._refusals.refused(
             batch.family, about_data=True
         ):
             self._halt(

@@ -7,7 +7,7 @@ themselves (`validation.check`) have the last word on those. It never refuses a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any, Final, TypeVar, cast
 
@@ -94,7 +94,9 @@ class Prover:
         proof = Proof.of_nothing(len(lines))
         rows: Sequence[int] = range(len(lines))
         some, whole = lines, NEWLINE.join(lines)
-        if not (all(lines) and _is_utf8(whole) and max(map(len, lines)) <= self._largest):
+        if not (
+            all(lines) and _is_utf8(whole) and max(map(len, lines), default=0) <= self._largest
+        ):
             rows = [row for row, line in enumerate(lines) if line and self._may_be(line)]
             some = [lines[row] for row in rows]
             whole = NEWLINE.join(some)
@@ -142,7 +144,7 @@ class Prover:
             if len(envelopes) == len(lines):
                 return envelopes
         return [
-            _decoded(self._envelopes, line)
+            _decoded(self._envelopes.decode, line)
             if self._bare is None or line.startswith(_OPENINGS)
             else None
             for line in lines
@@ -160,7 +162,7 @@ class Prover:
         except (DecodeError, RecursionError):
             heads = ()
         if len(heads) != len(rows):
-            heads = [_decoded(decoder, raw) for raw in raws]
+            heads = [_decoded(decoder.decode, raw) for raw in raws]
             rows, raws, heads = _chosen([head is not None for head in heads], rows, raws, heads)
             joined = NEWLINE.join(raws)
         if slot == ATTRIBUTES and joined.count(b"{") != len(rows):
@@ -227,9 +229,9 @@ class Prover:
             proof.time = heads[0].time.isoformat()
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], data: Fragment) -> T | None:
+def _decoded(decode: Callable[[Fragment], T], data: Fragment) -> T | None:
     try:
-        return decoder.decode(data)
+        return decode(data)
     except (DecodeError, RecursionError):
         return None
 

@@ -10,7 +10,10 @@ that was bisected because of its failures.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import accumulate, islice
 from typing import Final, assert_never
 
 import msgspec
@@ -208,6 +211,25 @@ def _halves(batch: Batch, tries: Tries) -> tuple[Piece, ...]:
     return Piece(tuple(rows[:middle]), tries), Piece(tuple(rows[middle:]), tries)
 
 
+def _halves_by_user(batch: Batch, tries: Tries) -> tuple[Piece, ...]:
+    """Two pieces without a common user, if there are several: neither waits for the other.
+
+    A half that fails for ever must not keep the other from showing that the destination is up.
+    """
+    rows = in_source_order(batch)
+    users = [batch.columns[slot].keys[index] for slot, index in rows]
+    records = Counter(users)
+    if len(records) == 1:
+        return _halves(batch, tries)
+    up_to = list(accumulate(records.values()))
+    first = set(islice(records, max(1, bisect_right(up_to, len(rows) // 2))))
+    pieces = (
+        tuple(row for row, user in zip(rows, users, strict=True) if (user in first) is early)
+        for early in (True, False)
+    )
+    return tuple(Piece(piece, tries) for piece in pieces)
+
+
 def in_source_order(batch: Batch) -> list[Row]:
     """Return the (slot, index) rows of a batch by position."""
     positions = [column.positions for column in batch.columns]
@@ -278,7 +300,9 @@ def _misdirected(
     return Disposition(pieces=(Piece(None, tries),), delay=delay)
 
 
-def _gave_up(batch: Batch, outcome: Refused | Unavailable | Unanswered, tries: Tries) -> Disposition:
+def _gave_up(
+    batch: Batch, outcome: Refused | Unavailable | Unanswered, tries: Tries
+) -> Disposition:
     reason = (
         f"given up after {tries.strikes} failures while other requests succeeded; "
         f"the last one: {outcome.reason}"
@@ -317,14 +341,15 @@ def _failed(
     left = policy.bisect_requests - weather.bisected
     size = len(batch)
     said_5xx = outcome.status is not None and outcome.status >= SERVER_ERROR
-    if bisectable and said_5xx and size > 1 and not weather.outage:
+    if bisectable and said_5xx and size > 1:
         enough = policy.suspect_strikes_to_bisect if tries.suspect else policy.strikes_to_bisect
-        # With nothing else to send, nobody is left to tell an outage from a bad record: halves do.
-        struck = tries.strikes >= enough or (
+        # With nothing else to send, nobody is left to tell an outage from a bad record: halves do,
+        # as probes too, for a bad record alone looks like an outage.
+        struck = (not weather.outage and tries.strikes >= enough) or (
             weather.alone and not tries.suspect and tries.failures >= policy.strikes_to_bisect
         )
         if struck and left >= 2:
-            halves = _halves(batch, Tries(sends=tries.sends, suspect=True))
+            halves = _halves_by_user(batch, Tries(sends=tries.sends, suspect=True))
             return Disposition(pieces=halves, delay=delay, bisecting=True)
     last = policy.suspect_strikes_to_fail if tries.suspect and size == 1 else policy.strikes_to_fail
     if strike and tries.strikes >= last:

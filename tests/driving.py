@@ -83,7 +83,7 @@ class Notes:
 class Driven(msgspec.Struct):
     """How a run went. `arrivals` are the numbers of a user's records as they were accepted.
 
-    `silent` counts the looks (each 50 ms of virtual time) at which nothing was in flight, records
+    `silent` counts the looks at which nothing was in flight, records
     remained, and nothing was said of what is waited for.
     """
 
@@ -126,6 +126,7 @@ class Setup(msgspec.Struct, kw_only=True):
     hold: Sequence[int] = ()
     letters: Path
     seed: int = 0
+    look_every: float = 0.05  # seconds of virtual time between two looks at the pipeline
 
 
 def assembled(setup: Setup) -> Driven:
@@ -171,7 +172,7 @@ def assembled(setup: Setup) -> Driven:
     return Driven(pipeline, sink, notes.notices, [], clock(), arrivals=arrivals, sent=sent)
 
 
-async def watched(driven: Driven, every: float = 0.05) -> None:
+async def watched(driven: Driven, every: float) -> None:
     """Look at a pipeline now and then: memory, and whether it says what it waits for."""
     pipeline = driven.pipeline
     while True:
@@ -193,7 +194,7 @@ def drive(
         driven = assembled(setup)
         driven.task = asyncio.current_task()
         blocks = lines() if callable(lines) else lines_of(lines)
-        tasks = [asyncio.create_task(watched(driven))]
+        tasks = [asyncio.create_task(watched(driven, setup.look_every))]
         if meanwhile:
             tasks.append(asyncio.create_task(meanwhile(driven)))
         since = asyncio.get_running_loop().time()

@@ -34,12 +34,12 @@ NAMES: Final = (
 VALUES: Final = st.one_of(
     st.sampled_from(
         (
-            None, True, 0, 17, -1, 2.5, 1e15, 1e300, 2**53 + 1, 10**25, "", "pro", "é", "€" * 80, "null",
-            "a@b.c", "x" * 236, "x" * 237, "x" * 255, "x" * 256, "\n", "\\", '"', "{", WHEN,
-            "2026-01-31", "3001-01-01", "3999-12-31T00:00:00", "12/31/3999", "user-4e55,", "4e55", [], {}, [None],
-            [1, [2]], {"inc": 1}, {"add": ["x"]}, {"a": {"b": None}}, {"$time": WHEN},
-            {"alias_name": "n", "alias_label": "l"}, {"alias_name": 5}, {"alias_name": ""},
-            list(range(501)), {"external_id": "inner"},
+            None, True, 0, 17, -1, 2.5, 1e15, 1e300, 2**53 + 1, 10**25, "", "pro", "é", "€" * 80,
+            "null", "a@b.c", "x" * 236, "x" * 237, "x" * 255, "x" * 256, "\n", "\\", '"', "{", WHEN,
+            "2026-01-31", "3001-01-01", "3999-12-31T00:00:00", "12/31/3999", "user-4e55,", "4e55",
+            [], {}, [None], [1, [2]], {"inc": 1}, {"add": ["x"]}, {"a": {"b": None}},
+            {"$time": WHEN}, {"alias_name": "n", "alias_label": "l"}, {"alias_name": 5},
+            {"alias_name": ""}, list(range(501)), {"external_id": "inner"},
         )
     ),
     st.text(max_size=5),
@@ -49,7 +49,8 @@ VALUES: Final = st.one_of(
 NUMBERS: Final = (
     "1e999", "-1E+400", "1e0309", "1e9", "1E99", "9" * 309, "9" * 400, "01", "1.", "-", "NaN",
     "Infinity", "1e-999", "-0", "tru", '"\x01"', '"\t"', '"\\ud800"', '"\\u00e9"',
-    "[" * 40 + "]" * 40, "[" * 300 + "]" * 300, "1,", '1,"external_id":"b"', '1,"plan":2', '1,"time":"late"',
+    "[" * 40 + "]" * 40, "[" * 300 + "]" * 300, "1,", '1,"external_id":"b"',
+    '1,"plan":2', '1,"time":"late"',
 )  # fmt: skip
 """What may stand for a value in the text of a line, JSON or not."""
 

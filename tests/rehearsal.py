@@ -36,7 +36,10 @@ STEPS = tuple(Caps((9, 9, 9), total, 100_000) for total in (27, 9, 6))
 """The ladder of an account, scaled down so that few records make many requests."""
 
 CHUNK = 20
-MOST_REQUESTS = 20_000
+MOST_REQUESTS = 2_000
+
+GIVE_UP_AFTER = 1_800.0
+"""Seconds without a success after which a run gives up; a 429 now and then is none."""
 
 
 class Habits(msgspec.Struct, frozen=True):
@@ -128,6 +131,7 @@ class Rehearsal:
         self.batcher = Batcher(slots=SLOTS, overhead=10)
         self.breaker = Breaker()
         self.now = 1.0
+        self.gave_up = False
         self.failed_in_outage = 0
         self.bisecting: Counter[int] = Counter()
         self._policy = RetryPolicy(hold_unanswered=hold)
@@ -137,8 +141,13 @@ class Rehearsal:
         self._flying: list[Case] = []
         self._ids = iter(range(1 << 40, 1 << 41))
 
+    @property
+    def waiting(self) -> int:
+        """Records read and not settled."""
+        return len(self.batcher) + self.resends.records
+
     def run(self) -> None:
-        """Read, send and settle until everything is settled."""
+        """Read, send and settle until everything is settled, or the destination is down."""
         while self._unread < len(self._rows) or len(self.batcher) or len(self.resends):
             if self._unread < len(self._rows) and self.dice.random() < 0.5:
                 self._read()
@@ -147,6 +156,9 @@ class Rehearsal:
             if self._flying:
                 self.now += 0.02 * self.dice.random()
                 self._come_back(self._flying.pop(self.dice.randrange(len(self._flying))))
+            elif self.now - max(0.0, self.breaker.last_success) >= GIVE_UP_AFTER:
+                self.gave_up = True
+                return
             elif self._unread == len(self._rows):
                 self._sleep()
 
@@ -179,8 +191,6 @@ class Rehearsal:
         case.sent_at = self.now
         self.balance.sent(len(case.batch), again=case.tries.sends > 0)
         assert self.balance.requests < MOST_REQUESTS
-        if case.tries.suspect:
-            self.bisecting[case.batch.family] += 1
         self.breaker.sent(case.batch.id)
         self.ladder.sent(case.batch.id, len(case.batch))
         self._flying.append(case)
@@ -189,6 +199,8 @@ class Rehearsal:
     def _come_back(self, case: Case) -> None:
         outcome = self.far.answer(case.batch, self.now)
         weather = self._hear(case, outcome)
+        if case.tries.suspect and not weather.outage:
+            self.bisecting[case.batch.family] += 1
         found = decide(
             case.batch,
             outcome,
@@ -207,9 +219,7 @@ class Rehearsal:
         weather = Weather(
             outage=self.breaker.open,
             others_succeed=self.breaker.last_success > (case.failed_at or case.sent_at),
-            alone=len(self.resends) == 1
-            and self._unread == len(self._rows)
-            and not len(self.batcher),
+            alone=self._alone(case),
             bisected=self.resends.bisected(case.batch.family),
         )
         match outcome:
@@ -227,6 +237,14 @@ class Rehearsal:
             case _:
                 self.breaker.alive()
         return weather
+
+    def _alone(self, case: Case) -> bool:
+        """Whether all that could still succeed waits for this batch, or has failed as well."""
+        return (
+            self._unread == len(self._rows)
+            and len(self.batcher) == self.batcher.barred
+            and all(other is case or other.tries.failures for other in self.resends.unsettled())
+        )
 
     def _settle(self, case: Case, found: Disposition, weather: Weather) -> None:
         batch, family = case.batch, case.batch.family

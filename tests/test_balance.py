@@ -1,4 +1,4 @@
-"""Laws of the account: the columns add up, reasons stay bounded, and the report is the agreed one."""
+"""Laws of the account: columns add up, reasons stay bounded, the report is the agreed one."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_laws_of_packing(
     for positions in order.values():
         assert positions == sorted(positions)
     assert batcher.nbytes == 0
-    assert not batcher._lanes
+    assert not batcher._users
     assert batcher.barred == 0
 
 
@@ -216,3 +216,13 @@ def test_smaller_caps_reopen_what_was_gathered() -> None:
     small = Caps((50, 50, 50), 50, 4_000_000)
     batches = drain(batcher, small)
     assert [len(batch) for batch in batches] == [50, 40]
+
+
+def test_another_cap_per_user_reopens_what_was_gathered() -> None:
+    """Records gathered without a cap per user are counted anew when there is one."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    batcher.add(chunk_of([(0, "a", 20), (0, "a", 20), (0, "b", 20)]))
+    assert batcher.take(PER_ARRAY, partial=False) is None
+    batch = batcher.take(Caps((75, 75, 75), 225, 4_000_000, 1), partial=True)
+    assert batch is not None
+    assert list(batch.columns[0].keys) == ["a", "b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from itertools import pairwise
 
@@ -13,21 +14,31 @@ from ingest.balance import COLUMNS
 from ingest.outcomes import TooMany
 from ingest.records import UserKey
 from ingest.retry import RetryPolicy
-from tests.batches import rows_strategy
+from tests.batches import positions_of, rows_strategy
 from tests.rehearsal import STEPS, Habits, Rehearsal
 
 shares = st.sampled_from([0.0, 0.0, 0.1, 0.3])
 habits_of = st.builds(
     Habits,
     cap=st.sampled_from([step.total for step in STEPS]),
-    poisoned=st.frozensets(st.integers(0, 119), max_size=8),
+    poisoned=st.frozensets(st.integers(0, 199), max_size=8),
     dislikes=st.sampled_from(["indexed", "invalid", "refused", "broken"]),
     throttled=shares,
     unavailable=shares,
     unanswered=shares,
     outage=st.sampled_from([(0.0, 0.0), (1.05, 60.0)]),
 )
-rows_of = rows_strategy(max_size=120, users=8) | rows_strategy(max_size=120, users=500)
+
+
+def many_rows(count: int, users: int, seed: int) -> list[tuple[int, UserKey]]:
+    """Return rows of random kinds and users."""
+    dice = random.Random(seed)
+    return [(dice.randrange(3), f"u{dice.randrange(users)}") for _ in range(count)]
+
+
+rows_of = rows_strategy(max_size=40, users=8) | st.builds(
+    many_rows, st.integers(1, 200), st.sampled_from([3, 20, 1_000]), st.integers(0, 99)
+)
 seeds = st.integers(0, 2**32)
 
 
@@ -40,7 +51,7 @@ def check_conservation(played: Rehearsal, rows: list[tuple[int, UserKey]]) -> No
     assert columns["pending"] == 0
     assert {name: count for name, count in columns.items() if count and name != "read"} == counted
     assert played.resends.nbytes == played.resends.records == played.batcher.nbytes == 0
-    assert not played.batcher._lanes
+    assert not played.batcher._users
 
 
 def check_order(played: Rehearsal, rows: list[tuple[int, UserKey]], *, copies: bool) -> None:
@@ -48,12 +59,15 @@ def check_order(played: Rehearsal, rows: list[tuple[int, UserKey]], *, copies: b
     for (user, slot), applied in played.far.applied.items():
         assert all(rows[at] == (slot, user) for at in applied)
         first = list(dict.fromkeys(applied))
-        last = list(dict.fromkeys(reversed(applied)))[::-1]
-        assert first == last == sorted(first)
+        assert first == sorted(first)
         assert copies or first == applied
+        # A record that failed in the end may have been applied once, by a request without answer.
+        delivered = [at for at in reversed(applied) if played.columns.get(at) == "delivered"]
+        last = list(dict.fromkeys(delivered))
+        assert last == sorted(last, reverse=True)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rows_of, habits_of, seeds, st.integers(1, 8), st.sampled_from([(), (1,), (1, 2)]))
 def test_the_core_keeps_its_laws_with_any_destination(
     rows: list[tuple[int, UserKey]],
@@ -66,7 +80,15 @@ def test_the_core_keeps_its_laws_with_any_destination(
     played = Rehearsal(rows, habits, seed=seed, in_flight=in_flight, hold=frozenset(hold))
     played.run()
 
-    check_conservation(played, rows)
+    if played.gave_up:
+        # Nothing else is left to send, so that a bad record cannot be told from an outage.
+        left = {at for case in played.resends.unsettled() for at in positions_of(case.batch)}
+        assert left & habits.poisoned
+        assert habits.dislikes == "broken"
+        assert played.balance.count("pending") == played.waiting
+        assert played.balance.count("read") == played.waiting + len(played.columns)
+    else:
+        check_conservation(played, rows)
     check_order(played, rows, copies=habits.unanswered > 0)
     applied = {at for order in played.far.applied.values() for at in order}
     for at, column in played.columns.items():
@@ -80,13 +102,13 @@ def test_the_core_keeps_its_laws_with_any_destination(
         if at in habits.poisoned:
             assert column != "delivered"
     assert played.failed_in_outage == 0
-    if not habits.throttled and not habits.unanswered and habits.outage[1] == 0:
-        # 429s, waits of an outage and pieces that are held apart are no part of bisecting.
+    if not habits.throttled and not habits.unanswered:
+        # 429s, probes of an outage and what is left of held pieces are no part of bisecting.
         most = RetryPolicy().bisect_requests
         assert max(played.bisecting.values(), default=0) <= most
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows_of, st.sampled_from([27, 9, 6]), seeds, st.integers(1, 8))
 def test_good_records_all_arrive_whatever_the_caps_and_the_outage(
     rows: list[tuple[int, UserKey]], cap: int, seed: int, in_flight: int
@@ -100,7 +122,7 @@ def test_good_records_all_arrive_whatever_the_caps_and_the_outage(
     assert set(played.columns.values()) == {"delivered"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows_of, st.sampled_from([27, 9, 6]), seeds, st.integers(1, 8))
 def test_two_refusals_tell_what_the_account_takes(
     rows: list[tuple[int, UserKey]], cap: int, seed: int, in_flight: int

@@ -92,29 +92,37 @@ class Shown:
 
     def _update(self, bar: Progress, task: TaskID) -> None:
         done = self._share() * (self._total or 0)
-        bar.update(task, completed=done, line=_plain(self._line()))
+        # Two lines: what is waited for must not be cut off by a narrow terminal.
+        lines = " · ".join(self._progress()) + "\n" + " · ".join(self._requests())
+        bar.update(task, completed=done, line=_plain(lines))
 
     def _line(self) -> str:
-        pipeline, balance, now = self._pipeline, self._pipeline.balance, time.monotonic()
+        return " · ".join((*self._progress(), *self._requests()))
+
+    def _progress(self) -> list[str]:
+        balance, now = self._pipeline.balance, time.monotonic()
         settled = balance.count("read") - balance.count("pending")
         self._rates.look(now, settled, balance.requests)
+        parts = [f"{settled:,} records", f"{self._rates.records:,.0f}/s"]
+        if balance.bad:
+            parts.append(f"{balance.bad:,} bad")
+        if left := self._left(now):
+            parts.append(left)
+        return parts
+
+    def _requests(self) -> list[str]:
+        pipeline, balance = self._pipeline, self._pipeline.balance
         parts = [
-            f"{settled:,} records",
-            f"{self._rates.records:,.0f}/s",
             f"{self._rates.requests:,.0f} requests/s",
             f"{pipeline.requests_in_flight} in flight",
         ]
-        if balance.bad:
-            parts.append(f"{balance.bad:,} bad")
         if balance.throttled:
             parts.append(f"{balance.throttled:,} x 429")
         if balance.retried:
             parts.append(f"{balance.retried:,} retries")
-        if left := self._left(now):
-            parts.append(left)
         if pipeline.waiting_for:
             parts.append(f"waits for {pipeline.waiting_for}")
-        return " · ".join(parts)
+        return parts
 
     def _share(self) -> float:
         """Share of the input that is settled: of the bytes read, what is not queued any more."""

@@ -47,6 +47,7 @@ def send_paths(paths: Sequence[str], options: SendOptions) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    _check_state(options.dead_letters.parent if options.dead_letters else options.state)
     report_to = _checked_report(options.report)
     report, status, letters = run_loop(_send(source, options, console))
     show_report(console, report, letters)
@@ -141,6 +142,16 @@ def _same_file(path: Path, names: Sequence[str]) -> bool:
     return path.exists() and any(os.path.exists(name) and path.samefile(name) for name in names)
 
 
+def _check_state(folder: Path) -> None:
+    """Refuse a folder in which no dead letter could be written, before one has to be."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise LocalFailure(
+            f"dead letters cannot be written to {folder}: {existing} is not writable; choose "
+            "another --state, or name a file with --dead-letters"
+        )
+
+
 def _checked_report(report: str | None) -> str | None:
     """Refuse a report that could not be written before anything is sent, not after."""
     if report is not None and report != "-":
@@ -176,8 +187,8 @@ def _say_next(console: Console, report: dict[str, Any]) -> None:
         )
     if pending := report["records"]["pending"]:
         console.print(
-            f"{pending:,} records that were read are pending. Run the same command again to send "
-            "them; it starts from the beginning, so what was delivered is sent once more.",
+            f"Pending: {pending:,} of the records read. Run the same command again to send them; "
+            "it starts from the beginning, so what was delivered is sent once more.",
             style="yellow",
             highlight=False,
             soft_wrap=True,

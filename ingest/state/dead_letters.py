@@ -97,6 +97,9 @@ class DeadLetterFile:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError:
             _take_back(self._fd, len(data) - len(rest))
+            # Opened anew, it is looked at anew: half a letter may still be there.
+            os.close(self._fd)
+            self._fd = None
             raise
 
     def _opened(self) -> int:

@@ -1,0 +1,61 @@
+"""The codec is strict on input, compact on output, and puts ready bytes in as they are."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ingest.codec import (
+    DecodeError,
+    JSONDecodeError,
+    ValidationError,
+    dumps,
+    dumps_pretty,
+    loads,
+    typed,
+    verbatim,
+)
+
+
+class Point(msgspec.Struct):
+    """Something with a shape."""
+
+    x: int
+    y: int = 0
+
+
+@pytest.mark.parametrize("data", [b'{"a":[1,2.5,null,"\xc3\xa9"]}', '{"a":[1,2.5,null,"é"]}'])
+def test_json_is_read(data: bytes | str) -> None:
+    """Bytes and text give the same values."""
+    assert loads(data) == {"a": [1, 2.5, None, "é"]}
+
+
+@pytest.mark.parametrize("data", [b"NaN", b'"\xff"', b'"\\ud800"', b"", b"{,}", b"1e999"])
+def test_what_is_not_strictly_json_is_refused(data: bytes) -> None:
+    """No NaN, no infinity, no lone surrogates, nothing but UTF-8; the error is a ValueError."""
+    with pytest.raises(JSONDecodeError):
+        loads(data)
+    assert issubclass(JSONDecodeError, ValueError)
+
+
+def test_json_is_written_compactly() -> None:
+    """Without white space, as UTF-8, structs as objects; what has no JSON is a TypeError."""
+    assert dumps({"a": [1, "é"], "p": Point(1)}) == '{"a":[1,"é"],"p":{"x":1,"y":0}}'.encode()
+    assert dumps_pretty({"a": 1}) == b'{\n  "a": 1\n}\n'
+    with pytest.raises(TypeError):
+        dumps({"a": object()})
+
+
+def test_ready_bytes_are_put_in_as_they_are() -> None:
+    """Numbers keep their digits and texts their escapes."""
+    assert dumps({"a": verbatim(b'{"n": 1.50}')}) == b'{"a":{"n": 1.50}}'
+
+
+def test_a_typed_decoder_checks_the_shape() -> None:
+    """A wrong shape is told from what is no JSON."""
+    decoder = typed(Point)
+    assert decoder.decode(b'{"x":1}') == Point(1)
+    with pytest.raises(ValidationError):
+        decoder.decode(b'{"x":"1"}')
+    with pytest.raises(DecodeError):
+        decoder.decode(b'{"x":')

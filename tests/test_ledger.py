@@ -1,0 +1,181 @@
+"""The ledger writes before it counts, and counts every record once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from ingest.codec import loads
+from ingest.errors import LocalFailure
+from ingest.intake import Intake, IntakeRules
+from ingest.ledger import Ledger
+from ingest.outcomes import Delivered, Invalid, Unanswered
+from ingest.records import EMPTY_COLUMN, KINDS, Batch, Column, position
+from ingest.retry import Disposition, Verdict
+from ingest.sinks.base import Answer
+from ingest.state.dead_letters import DeadLetterFile
+from tests.intake_lines import RULES, mixtures
+
+NOW = 1_790_000_000.0
+
+
+def ledger(path: Path) -> Ledger:
+    """A ledger of a source whose parts are called part-N."""
+    return Ledger(
+        DeadLetterFile(path / "letters", run="r"),
+        kinds=KINDS,
+        name_of=lambda part: f"part-{part}",
+        wall=lambda: NOW,
+    )
+
+
+def letters(kept: Ledger) -> list[dict[str, Any]]:
+    """The letters written so far."""
+    path = kept.dead_letters.path
+    return [loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def batch() -> Batch:
+    """Two attributes and an event of part 2, in lines 10, 11 and 12."""
+
+    def column(*lines: int) -> Column:
+        return Column.of(
+            [b'{"external_id": "u%d"}' % line for line in lines],
+            [f"u{line}" for line in lines],
+            [position(2, line) for line in lines],
+            lines,
+        )
+
+    return Batch(1, 1, (column(10, 11), column(12), EMPTY_COLUMN))
+
+
+BAD = (
+    Verdict(0, 1, "rejected", "bad-thing", "a thing is bad", 400),
+    Verdict(1, 0, "failed", "gave-up", "given up"),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rules=RULES, lines=mixtures())
+def test_what_is_read_adds_up(tmp_path: Path, rules: IntakeRules, lines: list[bytes]) -> None:
+    """Read is pending plus invalid, each invalid one has its letter and its reason."""
+    kept = ledger(tmp_path)
+    written = len(letters(kept))
+    for taken in Intake(rules).take(2, lines, 1):
+        kept.take_in(taken)
+    balance = kept.balance
+    assert balance.count("read") == balance.count("pending") + balance.count("invalid")
+    new = letters(kept)[written:]
+    assert len(new) == balance.count("invalid") == kept.dead_letters.written
+    reasons = balance.report(
+        run="", state="", halted_because=None, source=[], sink="", endpoint="", limits="", seconds=0
+    )["reasons"]
+    assert sum(r["count"] for r in reasons if r["column"] == "invalid") == len(new)
+    for letter in new:
+        assert letter["column"] == "invalid"
+        assert letter["source"]["name"] == "part-2"
+        assert ("record" in letter) != ("raw" in letter)
+    kept.close()
+
+
+def test_warnings_are_counted_and_explained(tmp_path: Path) -> None:
+    """By record in the balance, by finding in the reasons, with the first as an example."""
+    kept = ledger(tmp_path)
+    line = b'{"attributes":{"external_id":"u","a":[null],"b":[null,null]}}'
+    for taken in Intake(IntakeRules()).take(0, [line, line], 1):
+        kept.take_in(taken)
+    report = kept.balance.report(
+        run="", state="", halted_because=None, source=[], sink="", endpoint="", limits="", seconds=0
+    )
+    assert report["of_which"]["warned"] == 2
+    found = {
+        r["field"]: (r["code"], r["column"], r["count"], r["example"]) for r in report["reasons"]
+    }
+    assert found == {
+        "a[]": ("nested-null", "warned", 2, "part-0:1"),
+        "b[]": ("nested-null", "warned", 4, "part-0:1"),
+    }
+    assert letters(kept) == []
+
+
+def test_verdicts_and_deliveries_are_counted_once(tmp_path: Path) -> None:
+    """Every record of a batch has one column, and the letters say whose they are."""
+    kept = ledger(tmp_path)
+    for kind, count in (("attributes", 2), ("event", 1)):
+        kept.balance.read(kind, count)
+    answer = Answer(Delivered(201), request_id="q", status=201)
+    kept.settle(batch(), answer, Disposition(delivered=True, verdicts=BAD), attempts=3)
+    balance = kept.balance
+    assert {
+        name: balance.count(name) for name in ("delivered", "rejected", "failed", "pending")
+    } == {
+        "delivered": 1,
+        "rejected": 1,
+        "failed": 1,
+        "pending": 0,
+    }
+    rejected, failed = letters(kept)
+    assert (rejected["kind"], rejected["record"]) == ("attributes", {"external_id": "u11"})
+    assert rejected["source"] == {"name": "part-2", "line": 11}
+    assert (rejected["status"], rejected["attempts"], rejected["request_id"]) == (400, 3, "q")
+    assert (failed["kind"], failed["source"]["line"], failed["code"]) == ("event", 12, "gave-up")
+
+
+def test_what_was_not_delivered_is_not_counted_so(tmp_path: Path) -> None:
+    """A batch that goes again settles its verdicts and nothing else."""
+    kept = ledger(tmp_path)
+    kept.settle(batch(), Answer(Invalid(400, ())), Disposition(verdicts=BAD[:1]), attempts=1)
+    kept.settle(batch(), Answer(Unanswered(None, "reset")), Disposition(duplicated=3), attempts=1)
+    assert (kept.balance.count("delivered"), kept.balance.count("rejected")) == (0, 1)
+    assert kept.balance.maybe_duplicated == 3
+    assert letters(kept)[0]["request_id"] is None
+
+
+def test_a_success_may_be_queued_or_warned_of(tmp_path: Path) -> None:
+    """Counted within what was delivered; a warning names the batch by its first record."""
+    kept = ledger(tmp_path)
+    outcome = Delivered(202, queued=True, warnings=("slow", "odd"))
+    kept.settle(batch(), Answer(outcome), Disposition(delivered=True, verdicts=BAD[:1]), attempts=1)
+    assert (kept.balance.queued, kept.balance.warned, kept.balance.count("delivered")) == (2, 2, 2)
+    report = kept.balance.report(
+        run="", state="", halted_because=None, source=[], sink="", endpoint="", limits="", seconds=0
+    )
+    assert {(r["code"], r["example"]) for r in report["reasons"]} == {
+        ("bad-thing", "part-2:11"),
+        ("said-by-destination", "part-2:10"),
+    }
+
+
+def test_a_delivery_without_a_word_of_success_is_counted(tmp_path: Path) -> None:
+    """By choice an unanswered batch may count as settled; nobody queued it or warned of it."""
+    kept = ledger(tmp_path)
+    answer = Answer(Unanswered(None, "reset"))
+    kept.settle(batch(), answer, Disposition(delivered=True), attempts=1)
+    assert (kept.balance.count("delivered"), kept.balance.queued) == (3, 0)
+
+
+def test_nothing_is_settled_without_its_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk is full no column changes, neither by a verdict nor by the intake."""
+
+    def full(fd: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    kept = ledger(tmp_path)
+    kept.balance.read("event", 3)
+    monkeypatch.setattr(os, "write", full)
+    success = Disposition(delivered=True, verdicts=BAD, duplicated=1)
+    with pytest.raises(LocalFailure):
+        kept.settle(batch(), Answer(Delivered(201)), success, attempts=1)
+    (taken,) = Intake(IntakeRules()).take(0, [b"nope"], 1)
+    with pytest.raises(LocalFailure):
+        kept.take_in(taken)
+    assert (kept.balance.count("read"), kept.balance.count("pending")) == (4, 4)
+    assert (kept.balance.maybe_duplicated, kept.dead_letters.written) == (0, 0)
+    kept.close()

@@ -1,0 +1,137 @@
+"""What the fast way proves, and that it leaves to the rules what it cannot.
+
+That it proves nothing wrong is the first law in `test_intake`; here is what it must recognise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.codec import dumps
+from ingest.proving import DOUBTFUL, SURELY_SHALLOW, Proof, Prover
+from ingest.records import KINDS
+from tests.intake_lines import GOOD, mixtures, plain
+
+
+def prove(lines: list[bytes], bare: str | None = None, **options: Any) -> Proof:
+    """Prove lines by the usual rules."""
+    given: dict[str, Any] = {"largest": 4_000_000, "update_existing_only": False} | options
+    return Prover(bare, **given).prove(lines)
+
+
+def doubtful(proof: Proof) -> list[int]:
+    """Rows of which nothing is proven."""
+    return [row for row, slot in enumerate(proof.slots) if slot == DOUBTFUL]
+
+
+def test_of_nothing_all_is_doubtful() -> None:
+    """No lines are all proven."""
+    assert doubtful(Proof.of_nothing(3)) == [0, 1, 2]
+    assert doubtful(prove([])) == []
+
+
+@pytest.mark.parametrize("form", ["enveloped", "bare"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "odd", [b"", b" ", b"nope", b'{"a":"\xff"}', b'{"attributes":{"n":null}}', b"[]", b"{}"]
+)
+def test_an_odd_line_costs_itself_only(form: str, kind: str, odd: bytes) -> None:
+    """The others in its slice are proven all the same."""
+    lines = [plain(form, kind, n) for n in range(20)]
+    lines.insert(7, odd)
+    assert doubtful(prove(lines, kind)) == [7]
+
+
+def test_kinds_and_forms_may_be_mixed() -> None:
+    """Also enveloped lines among bare ones."""
+    lines = [plain("enveloped", kind, 1) for kind in KINDS] + [plain("bare", "event", 2)]
+    proof = prove(lines, "event")
+    assert list(proof.slots) == [0, 1, 2, 1]
+    assert [bytes(fragment) for fragment in proof.fragments] == [
+        plain("bare", kind, n) for kind, n in (*((kind, 1) for kind in KINDS), ("event", 2))
+    ]
+    assert proof.keys == ["user-1", "user-1", "user-1", "user-2"]
+    assert proof.time
+
+
+@pytest.mark.parametrize(
+    ("identity", "key"),
+    [
+        ({"braze_id": "b"}, ("braze_id", "b")),
+        ({"email": "a@b.c"}, ("email", "a@b.c")),
+        ({"phone": "1"}, ("phone", "1")),
+        ({"user_alias": {"alias_name": "n", "alias_label": "l"}}, ("alias", "l", "n")),
+    ],
+)
+def test_other_identities_are_read(identity: dict[str, Any], key: tuple[str, ...]) -> None:
+    """Among records with an external id, and alone."""
+    event = {name: value for name, value in GOOD["event"].items() if name != "external_id"}
+    line = dumps({"event": identity | event})
+    assert prove([line, plain("enveloped", "event", 1)]).keys == [key, "user-1"]
+    assert prove([line]).keys == [key]
+
+
+def test_what_has_no_identity_is_doubtful() -> None:
+    """It is for the rules to say so."""
+    event = {name: value for name, value in GOOD["event"].items() if name != "external_id"}
+    assert doubtful(prove([dumps(event), plain("bare", "event", 1)], "event")) == [0]
+
+
+@pytest.mark.parametrize("other", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_contents_are_doubtful(kind: str, other: str) -> None:
+    """An envelope holds one thing; of two under the same key the last counts, as in any decoder."""
+    line = b'{"%b":%b,"%b":%b}' % (
+        kind.encode(), plain("bare", kind, 1), other.encode(), plain("bare", other, 2)
+    )  # fmt: skip
+    assert doubtful(prove([line])) == ([0] if kind != other else [])
+
+
+def test_a_payload_makes_a_bare_line_doubtful() -> None:
+    """It may be a CDI row."""
+    row = dumps({"external_id": "u", "payload": "{}"})
+    assert doubtful(prove([row, plain("bare", "attributes", 1)], "attributes")) == [0]
+
+
+def test_records_too_large_are_doubtful() -> None:
+    """By their lines, and with what the flag adds."""
+    line = plain("bare", "attributes", 1)
+    assert doubtful(prove([line], "attributes", largest=len(line))) == []
+    assert doubtful(prove([line, line + b" "], "attributes", largest=len(line))) == [1]
+    flagged = {"largest": len(line), "update_existing_only": True}
+    assert doubtful(prove([line], "attributes", **flagged)) == [0]
+
+
+@given(mixtures())
+def test_what_is_opened_is_doubtful_and_nothing_but_an_envelope(lines: list[bytes]) -> None:
+    """The content with the plainest envelope around it is the line."""
+    proof = prove(lines, "event")
+    for row, (slot, content) in proof.opened.items():
+        assert proof.slots[row] == DOUBTFUL
+        assert len(b'{"%b":%b}' % (KINDS[slot].encode(), content)) == len(lines[row])
+
+
+@pytest.mark.parametrize(
+    ("line", "opened"),
+    [
+        (b'{"event":{"a":null}}', True),
+        (b'{"event": {"a":null}}', False),
+        (b'{"event":{"a":null},"event":{"b":null}}', False),
+        (b'{"event":{"a":"' + b"x" * SURELY_SHALLOW + b'"}}', False),
+    ],
+)
+def test_only_the_plainest_envelopes_count_as_opened(line: bytes, opened: bool) -> None:
+    """White space, a second content or great length: the line is looked at as a whole."""
+    assert (0 in prove([line]).opened) == opened
+
+
+@given(st.integers(0, 40), st.sets(st.integers(0, 39)))
+def test_bad_records_are_found_among_many(count: int, bad: set[int]) -> None:
+    """However many are not clean, and wherever they are."""
+    null = dumps({"event": GOOD["event"] | {"app_id": None}})
+    lines = [null if n in bad else plain("enveloped", "event", n) for n in range(count)]
+    assert doubtful(prove(lines)) == sorted(n for n in bad if n < count)
