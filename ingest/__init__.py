@@ -11,10 +11,8 @@ from ingest.errors import (
     Halted,
     IngestError,
     InputError,
-    InvalidRecord,
     LocalFailure,
     MissingExtra,
-    QueueFull,
 )
 from ingest.pipeline import Pipeline, PipelineSettings
 from ingest.sinks.braze import BrazeSink
@@ -29,11 +27,9 @@ __all__ = [
     "Halted",
     "IngestError",
     "InputError",
-    "InvalidRecord",
     "LocalFailure",
     "MemorySink",
     "MissingExtra",
     "Pipeline",
     "PipelineSettings",
-    "QueueFull",
 ]

@@ -17,15 +17,16 @@ a look at its records. Every user that is here or in flight has an entry in `_us
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import compress
+from collections import Counter, deque
+from collections.abc import Iterable
+from itertools import accumulate, compress
 from typing import Final, NamedTuple
 
 import msgspec
 
 from ingest.profiles import Caps
-from ingest.records import EMPTY_COLUMN, Batch, Chunk, Column, Fragment, UserKey
+from ingest.queues import Open, Queue, Rows
+from ingest.records import Batch, Chunk, UserKey
 
 FREE: Final = -1
 """Holder of a lane whose user has no record in a queue or a batch."""
@@ -62,86 +63,6 @@ class _Lane(msgspec.Struct):
     waiting: deque[_Waiting]
 
 
-class _Rows(msgspec.Struct):
-    """Rows of one slot, as columns of one length."""
-
-    fragments: Sequence[Fragment]
-    keys: Sequence[UserKey]
-    positions: Sequence[int]
-    lines: Sequence[int]
-
-    def cut(self, start: int, stop: int) -> _Rows:
-        """Return some of the rows."""
-        rows = slice(start, stop)
-        return _Rows(self.fragments[rows], self.keys[rows], self.positions[rows], self.lines[rows])
-
-
-class _Queue:
-    """Rows of one slot, in source order, each of another user."""
-
-    def __init__(self) -> None:
-        self._rows: deque[_Rows] = deque()
-        self._cursor = 0
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def add(self, rows: _Rows) -> None:
-        """Append rows."""
-        if rows.keys:
-            self._rows.append(rows)
-            self._count += len(rows.keys)
-
-    def first(self, count: int) -> list[_Rows]:
-        """Return the first rows, in pieces, without taking them."""
-        pieces, start = [], self._cursor
-        for rows in self._rows:
-            if count <= 0:
-                break
-            piece = rows.cut(start, start + count)
-            pieces.append(piece)
-            count -= len(piece.keys)
-            start = 0
-        return pieces
-
-    def drop(self, count: int) -> None:
-        """Forget the first rows."""
-        self._count -= count
-        count += self._cursor
-        while count and count >= len(self._rows[0].keys):
-            count -= len(self._rows.popleft().keys)
-        self._cursor = count
-
-
-class _Open:
-    """The batch being filled."""
-
-    def __init__(self, slots: int) -> None:
-        self.fragments: list[list[Fragment]] = [[] for _ in range(slots)]
-        self.keys: list[list[UserKey]] = [[] for _ in range(slots)]
-        self.positions: list[list[int]] = [[] for _ in range(slots)]
-        self.lines: list[list[int]] = [[] for _ in range(slots)]
-        self.total = 0
-        self.nbytes = 0
-        self.per_user: dict[UserKey, int] = {}
-        self.per_user_cap: int | None = None  # `per_user` is counted only under a cap
-
-    def columns(self) -> tuple[Column, ...]:
-        """Join what was gathered."""
-        return tuple(
-            Column.of(*rows) if rows[0] else EMPTY_COLUMN
-            for rows in zip(self.fragments, self.keys, self.positions, self.lines, strict=True)
-        )
-
-    def put(self, slot: int, rows: _Rows) -> None:
-        """Append rows of one slot; their bytes and their number are counted by the caller."""
-        self.fragments[slot] += rows.fragments
-        self.keys[slot] += rows.keys
-        self.positions[slot] += rows.positions
-        self.lines[slot] += rows.lines
-
-
 class Batcher:
     """Packs chunks into batches.
 
@@ -154,12 +75,12 @@ class Batcher:
         self._overhead = overhead
         self._only = [bytes(int(value == slot) for value in range(256)) for slot in range(slots)]
         self._users: dict[UserKey, int | _Lane] = {}
-        self._queues = [_Queue() for _ in range(slots)]
+        self._queues = [Queue() for _ in range(slots)]
         self._followed: set[UserKey] = set()  # users with a lane behind a record in a queue
         self._runnable: list[deque[_Lane]] = [deque() for _ in range(slots)]
         self._boarding: list[_Lane] = []  # lanes that began behind the open batch
         self._id = 1
-        self._open = _Open(slots)
+        self._open = Open(slots)
         self._full = False
         self._arrived = [0.0] * slots
         self._major = [True] * slots
@@ -223,7 +144,7 @@ class Batcher:
             return None
         batch = Batch(self._id, self._id, opened.columns(), generation)
         self._id += 1
-        self._open = _Open(self._slots)
+        self._open = Open(self._slots)
         self._boarding.clear()
         self.nbytes -= opened.nbytes + RECORD_OVERHEAD * opened.total
         return batch
@@ -253,10 +174,10 @@ class Batcher:
     def _enqueue(self, chunk: Chunk, slots: bytes, counts: list[int]) -> None:
         for slot, count in enumerate(counts):
             if count == len(chunk):
-                rows = _Rows(chunk.fragments, chunk.keys, chunk.positions, chunk.lines)
+                rows = Rows(chunk.fragments, chunk.keys, chunk.positions, chunk.lines)
             elif count:
                 chosen = slots.translate(self._only[slot])
-                rows = _Rows(
+                rows = Rows(
                     list(compress(chunk.fragments, chosen)),
                     list(compress(chunk.keys, chosen)),
                     list(compress(chunk.positions, chosen)),
@@ -301,7 +222,7 @@ class Batcher:
 
     def _reopen(self) -> None:
         """Put the open batch back: its records become the first ones of their lanes."""
-        opened, self._open = self._open, _Open(self._slots)
+        opened, self._open = self._open, Open(self._slots)
         self._boarding.clear()
         rows = sorted(
             (position, slot, index)
@@ -409,11 +330,11 @@ class Batcher:
                 pieces = self._first(counts)
             self._enter(caps, pieces, counts, nbytes)
 
-    def _first(self, counts: list[int]) -> list[list[_Rows]]:
+    def _first(self, counts: list[int]) -> list[list[Rows]]:
         """Return the first rows of each queue."""
         return [queue.first(count) for queue, count in zip(self._queues, counts, strict=True)]
 
-    def _first_followed(self, pieces: list[list[_Rows]]) -> int | None:
+    def _first_followed(self, pieces: list[list[Rows]]) -> int | None:
         """Return the position of the oldest row with a lane behind it."""
         followed = self._followed
         if not followed:
@@ -428,7 +349,7 @@ class Batcher:
             default=None,
         )
 
-    def _enter(self, caps: Caps, pieces: list[list[_Rows]], counts: list[int], nbytes: int) -> None:
+    def _enter(self, caps: Caps, pieces: list[list[Rows]], counts: list[int], nbytes: int) -> None:
         """Move the first rows of the queues into the open batch, and a lane behind one of them."""
         opened, users = self._open, self._users
         opened.total += sum(counts)
@@ -448,8 +369,7 @@ class Batcher:
         for lane in led:
             assert isinstance(lane, _Lane)
             self._hold(lane)
-            if not self._full:
-                self._barred -= self._board(caps, lane)
+            self._barred -= self._board(caps, lane)
 
     def _quota(self, caps: Caps) -> list[int]:
         """How many rows of each queue go: as many as fit, the oldest first where not all do."""
@@ -470,7 +390,7 @@ class Batcher:
         return [bisect_right(head, last) for head in heads]
 
 
-def _fitting(pieces: list[list[_Rows]], room: int) -> tuple[list[int], int]:
+def _fitting(pieces: list[list[Rows]], room: int) -> tuple[list[int], int]:
     """Return how many rows of each slot fit into `room` bytes, oldest first, and their bytes."""
     rows = sorted(
         (position, slot, len(fragment) + 1)
@@ -478,10 +398,7 @@ def _fitting(pieces: list[list[_Rows]], room: int) -> tuple[list[int], int]:
         for part in some
         for position, fragment in zip(part.positions, part.fragments, strict=True)
     )
-    counts, nbytes = [0] * len(pieces), 0
-    for _, slot, size in rows:
-        if nbytes + size > room:
-            break
-        counts[slot] += 1
-        nbytes += size
-    return counts, nbytes
+    ends = list(accumulate(size for _, _, size in rows))
+    fitting = bisect_right(ends, room)
+    slots = Counter(slot for _, slot, _ in rows[:fitting])
+    return [slots[slot] for slot in range(len(pieces))], ends[fitting - 1] if fitting else 0

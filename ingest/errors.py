@@ -32,21 +32,6 @@ class InputError(IngestError):
     """An input cannot be opened or read at all (a bad record in it is not an error)."""
 
 
-class InvalidRecord(IngestError):
-    """A record handed over by `put` that the destination would refuse for certain."""
-
-    def __init__(self, reason: str, *, code: str, field: str | None = None) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.field = field
-
-
-class QueueFull(IngestError):
-    """`put` waited for its timeout, or was told not to wait, and there was no room."""
-
-    exit_status = 75
-
-
 class Halted(IngestError):
     """The destination's answer makes further sending pointless; everything unsent is kept."""
 

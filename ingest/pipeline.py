@@ -21,33 +21,26 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ingest.batcher import Batcher
-from ingest.breaker import Breaker, Refusals
 from ingest.errors import (
-    DestinationDown,
-    Halted,
     IngestError,
     InputError,
     LocalFailure,
 )
+from ingest.health import Health
 from ingest.inflight import Fixed, InFlight
-from ingest.inflight import Verdict as Said
 from ingest.intake import Intake, Taken
 from ingest.ledger import Ledger
 from ingest.observer import LogObserver, Observer
 from ingest.outcomes import (
     Delivered,
-    Invalid,
-    Refused,
     Throttled,
-    TooMany,
     Unanswered,
-    Unauthorized,
     Unavailable,
 )
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
 from ingest.resends import Case, Resends
-from ingest.retry import ABOUT_DATA, Disposition, RetryPolicy, Weather, decide
+from ingest.retry import Disposition, RetryPolicy, Weather, decide
 from ingest.sinks.base import Answer, Sink
 from ingest.sources.base import Block
 from ingest.throttle import Throttle
@@ -120,15 +113,13 @@ class Pipeline:
         self._clock = clock or time.monotonic
         self._batcher = Batcher(slots=len(sink.endpoint.slots), overhead=sink.overhead)
         self._resends = Resends()
-        self._breaker = Breaker()
-        self._refusals = Refusals()
+        self._health = Health(sink.host, ladder)
         self._piece_ids = count(FIRST_PIECE_ID)
         self._source_ended = False
         self._lingers_since: float | None = None
         self._reader_waits = False
         self._said_old = False
         self._offsets: dict[int, int] = {}
-        self._last_failure = ""
         self._crash: BaseException | None = None
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -262,13 +253,15 @@ class Pipeline:
             if self.requests_in_flight >= self._in_flight.allowed(now):
                 await self._pause(None, "answers")
                 continue
-            closed_for = self._breaker.delay(now)
+            breaker, give_up_after = self._health.breaker, self._settings.give_up_after
+            closed_for = breaker.delay(now)
             if closed_for > 0:
-                patience = self._breaker.down_since + self._settings.give_up_after - now
-                if patience <= 0:
-                    self._halt(self._gone())
+                gone = self._health.gone(now, give_up_after)
+                if gone is not None:
+                    self._halt(gone)
                     return
                 # A probe that is out brings its answer by itself.
+                patience = breaker.down_since + give_up_after - now
                 until = None if math.isinf(closed_for) else min(closed_for, patience)
                 await self._pause(until, "the destination, which is down")
                 continue
@@ -281,7 +274,7 @@ class Pipeline:
                 await self._pause(self._next_moment(now), self._lack())
                 continue
             await self._permit(case)
-            if self._breaker.delay(self._clock()) > 0 or self._stopping.is_set():
+            if breaker.delay(self._clock()) > 0 or self._stopping.is_set():
                 self._resends.again(case, case.tries, now)
             else:
                 self._launch(case)
@@ -368,8 +361,7 @@ class Pipeline:
         self.requests_in_flight += 1
         self.balance.sent(len(batch), again=case.tries.sends > 0)
         self._in_flight.sent(now)
-        self._breaker.sent(batch.id)
-        self.ladder.sent(batch.id, len(batch))
+        self._health.sent(batch)
         task = asyncio.create_task(self._deliver(case))
         self._deliveries.add(task)
         task.add_done_callback(self._returned)
@@ -382,12 +374,18 @@ class Pipeline:
         finally:
             self.requests_in_flight -= 1
             self._changed.set()
-        now = self._clock()
-        weather = self._hear(case, answer, now)
-        word = answer.word
+        now, outcome = self._clock(), answer.outcome
+        asked_delay = (answer.word.retry_after or 0.0) if answer.word else 0.0
+        weather = Weather(
+            outage=self._health.breaker.open,
+            others_succeed=self._health.breaker.last_success > (case.failed_at or case.sent_at),
+            alone=self._alone(case),
+            bisected=self._resends.bisected(case.batch.family),
+        )
+        self._hear(case, answer, asked_delay, now)
         disposition = decide(
             case.batch,
-            answer.outcome,
+            outcome,
             case.tries,
             weather,
             self._settings.policy,
@@ -395,7 +393,7 @@ class Pipeline:
             self.ladder.sure,
             repeatable=partial(self._repeatable, case.batch),
             jitter=self._dice(),
-            asked_delay=(word.retry_after or 0.0) if word else 0.0,
+            asked_delay=asked_delay,
         )
         self._settle(case, answer, disposition, now)
 
@@ -414,93 +412,33 @@ class Pipeline:
     def _repeatable(self, batch: Batch, slot: int, index: int) -> bool:
         return self._sink.repeatable(slot, batch.columns[slot].fragments()[index])
 
-    def _hear(self, case: Case, answer: Answer, now: float) -> Weather:
-        """Tell everybody who learns from an answer; return what the rest of the run tells of it."""
+    def _hear(self, case: Case, answer: Answer, asked_delay: float, now: float) -> None:
+        """Tell everybody who learns from an answer."""
         batch, outcome = case.batch, answer.outcome
-        throttled = isinstance(outcome, Throttled)
-        self.balance.answered(answer.status, throttled=throttled)
-        self.ladder.answered(batch.id)
-        self._breaker.answered(batch.id)
+        self.balance.answered(answer.status, throttled=isinstance(outcome, Throttled))
+        self._health.answered(batch)
         self._throttle.hear(
             answer.word,
             self.requests_in_flight,
             accepted=isinstance(outcome, Delivered),
             sent=case.granted_at,
         )
-        self._in_flight.rate = self._throttle.rate
-        weather = Weather(
-            outage=self._breaker.open,
-            others_succeed=self._breaker.last_success > (case.failed_at or case.sent_at),
-            alone=self._alone(case),
-            bisected=self._resends.bisected(batch.family),
+        heard = self._health.hear(
+            batch,
+            outcome,
+            now,
+            asked_delay=asked_delay,
+            bisecting_since=self._resends.bisecting_since(batch.family),
+            jitter=self._dice(),
         )
-        said: Said = "ok"
-        match outcome:
-            case Delivered():
-                self._up(now)
-                self.ladder.accepted(len(batch))
-                self._refusals.delivered()
-            case Invalid():
-                self._up(now)
-                self.ladder.accepted(len(batch))
-            case Unavailable() | Unanswered():
-                said = "unavailable" if isinstance(outcome, Unavailable) else "unanswered"
-                self._failed(case, outcome, answer, now)
-                case.failed_at = now
-            case Throttled():
-                said = "throttled"
-                self._breaker.alive()
-            case Unauthorized():
-                self._halt(Halted(f"{outcome.reason}. Nothing was rejected or lost"))
-            case Refused():
-                if math.isinf(self._breaker.last_success):
-                    said = "throttled"  # no success yet, so nothing to send more at once for
-                self._breaker.alive()
-                if self._refusals.refused(batch.family, about_data=outcome.status in ABOUT_DATA):
-                    self._halt(self._refuses_everything(outcome))
-            case TooMany():
-                self._breaker.alive()
-                self._step_down(batch)
-            case _:
-                self._breaker.alive()
-        self._in_flight.answered(now, now - case.sent_at, said)
-        return weather
-
-    def _up(self, now: float) -> None:
-        if self._breaker.open:
-            down = now - self._breaker.down_since
-            self._observer.notice(f"{self._sink.host} answers again, after {down:.0f} s")
-        self._breaker.succeeded(now)
-
-    def _failed(
-        self, case: Case, outcome: Unavailable | Unanswered, answer: Answer, now: float
-    ) -> None:
-        since = self._resends.bisecting_since(case.batch.family)
-        if since is not None and self._breaker.last_success > since:
-            return  # others of its family were taken: this piece fails by its own fault
-        asked = (answer.word.retry_after or 0.0) if answer.word else 0.0
-        self._last_failure = outcome.reason
-        if self._breaker.failed(now, self._dice(), asked):
-            self._observer.notice(
-                f"{self._sink.host} is down ({outcome.reason}): everything waits, and one request "
-                f"at a time tries whether it is back"
-            )
-
-    def _step_down(self, batch: Batch) -> None:
-        if self.ladder.refused(len(batch), batch.generation):
-            self._observer.notice(
-                f"{self._sink.host} does not take {len(batch)} records in one request: going on "
-                f"with at most {self.ladder.current.total}"
-            )
-        elif len(batch) <= self.ladder.current.total and self._refusals.refused(
-            batch.family, about_data=True
-        ):
-            self._halt(
-                Halted(
-                    f"{self._sink.host} refuses requests of {len(batch)} records as too many, and "
-                    "there are no smaller caps to try: give the account's number with --limits"
-                )
-            )
+        if isinstance(outcome, Unavailable | Unanswered):
+            case.failed_at = now
+        self._in_flight.rate = self._throttle.rate
+        self._in_flight.answered(now, now - case.sent_at, heard.said)
+        if heard.notice:
+            self._observer.notice(heard.notice)
+        if heard.halt is not None:
+            self._halt(heard.halt)
 
     # The settlement
 
@@ -538,16 +476,3 @@ class Pipeline:
         if self.state == "running":
             self.state = "halted"
         self._stop()
-
-    def _gone(self) -> DestinationDown:
-        return DestinationDown(
-            f"{self._sink.host} has been down for {self._settings.give_up_after:.0f} s (the last "
-            f"try: {self._last_failure}). Nothing was given up: run the same command when it is "
-            "back"
-        )
-
-    def _refuses_everything(self, outcome: Refused) -> Halted:
-        return Halted(
-            f"{self._sink.host} refuses every request and has taken nothing (the last answer: "
-            f"{outcome.status}, {outcome.reason}). Check the REST URL, the endpoint and --limits"
-        )

@@ -1,0 +1,156 @@
+"""What the answers tell of the destination as a whole: is it there, and does it take anything?
+
+Decides when an outage begins and ends, when smaller requests are needed, and when going on is
+pointless. Returns what a person should know, and the reason to halt; it tells and stops nobody.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from ingest.breaker import Breaker, Refusals
+from ingest.errors import DestinationDown, Halted
+from ingest.inflight import Verdict as Said
+from ingest.outcomes import (
+    Delivered,
+    Invalid,
+    Outcome,
+    Refused,
+    Throttled,
+    TooMany,
+    Unanswered,
+    Unauthorized,
+    Unavailable,
+)
+from ingest.profiles import CapsLadder
+from ingest.records import Batch
+from ingest.retry import ABOUT_DATA
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What one answer told: `said` is for the in-flight control, `notice` for people."""
+
+    said: Said = "ok"
+    notice: str = ""
+    halt: Halted | None = None
+
+
+class Health:
+    """The breaker, the refusals and the caps of one destination, `host` in sentences."""
+
+    def __init__(self, host: str, ladder: CapsLadder) -> None:
+        self.breaker = Breaker()
+        self.ladder = ladder
+        self._host = host
+        self._refusals = Refusals()
+        self._last_failure = ""
+
+    def sent(self, batch: Batch) -> None:
+        """Note a request on its way."""
+        self.breaker.sent(batch.id)
+        self.ladder.sent(batch.id, len(batch))
+
+    def answered(self, batch: Batch) -> None:
+        """Note that a request came back; comes before `hear`."""
+        self.breaker.answered(batch.id)
+        self.ladder.answered(batch.id)
+
+    def hear(
+        self,
+        batch: Batch,
+        outcome: Outcome,
+        now: float,
+        *,
+        asked_delay: float,
+        bisecting_since: float | None,
+        jitter: float,
+    ) -> Heard:
+        """Take in an outcome.
+
+        `asked_delay` is what the destination asked for, `bisecting_since` when the batch's family
+        was bisected first, both in seconds; `jitter` is in [0, 1).
+        """
+        match outcome:
+            case Delivered():
+                self._refusals.delivered()
+                return self._up(batch, now)
+            case Invalid():
+                return self._up(batch, now)
+            case Unavailable() | Unanswered():
+                return self._failed(outcome, now, asked_delay, bisecting_since, jitter)
+            case Unauthorized():
+                return Heard(halt=Halted(f"{outcome.reason}. Nothing was rejected or lost"))
+        self.breaker.alive()
+        match outcome:
+            case Throttled():
+                return Heard("throttled")
+            case Refused():
+                return self._refused(batch, outcome)
+            case TooMany():
+                return self._step_down(batch)
+        return Heard()
+
+    def gone(self, now: float, give_up_after: float) -> DestinationDown | None:
+        """Return the end of a run whose destination has been down for too long; else None."""
+        if not self.breaker.open or now - self.breaker.down_since < give_up_after:
+            return None
+        return DestinationDown(
+            f"{self._host} has been down for {give_up_after:.0f} s (the last try: "
+            f"{self._last_failure}). Nothing was given up: run the same command when it is back"
+        )
+
+    def _up(self, batch: Batch, now: float) -> Heard:
+        notice = ""
+        if self.breaker.open:
+            notice = f"{self._host} answers again, after {now - self.breaker.down_since:.0f} s"
+        self.breaker.succeeded(now)
+        self.ladder.accepted(len(batch))
+        return Heard(notice=notice)
+
+    def _failed(
+        self,
+        outcome: Unavailable | Unanswered,
+        now: float,
+        asked_delay: float,
+        bisecting_since: float | None,
+        jitter: float,
+    ) -> Heard:
+        said: Said = "unavailable" if isinstance(outcome, Unavailable) else "unanswered"
+        if bisecting_since is not None and self.breaker.last_success > bisecting_since:
+            return Heard(said)  # others of its family were taken: it fails by its own fault
+        self._last_failure = outcome.reason
+        if not self.breaker.failed(now, jitter, asked_delay):
+            return Heard(said)
+        return Heard(
+            said,
+            f"{self._host} is down ({outcome.reason}): everything waits, and one request at a time "
+            "tries whether it is back",
+        )
+
+    def _refused(self, batch: Batch, outcome: Refused) -> Heard:
+        # Before the first success there is nothing to send more at once for.
+        said: Said = "throttled" if math.isinf(self.breaker.last_success) else "ok"
+        if not self._refusals.refused(batch.family, about_data=outcome.status in ABOUT_DATA):
+            return Heard(said)
+        halt = Halted(
+            f"{self._host} refuses every request and has taken nothing (the last answer: "
+            f"{outcome.status}, {outcome.reason}). Check the REST URL, the endpoint and --limits"
+        )
+        return Heard(said, halt=halt)
+
+    def _step_down(self, batch: Batch) -> Heard:
+        if self.ladder.refused(len(batch), batch.generation):
+            return Heard(
+                notice=f"{self._host} does not take {len(batch)} records in one request: going on "
+                f"with at most {self.ladder.current.total}"
+            )
+        fitting = len(batch) <= self.ladder.current.total
+        if not fitting or not self._refusals.refused(batch.family, about_data=True):
+            return Heard()
+        halt = Halted(
+            f"{self._host} refuses requests of {len(batch)} records as too many, and there are no "
+            "smaller caps to try: give the account's number with --limits"
+        )
+        return Heard(halt=halt)
