@@ -19,7 +19,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable
-from itertools import accumulate, compress
+from itertools import accumulate, chain, compress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -383,10 +383,10 @@ class Batcher:
         if sum(counts) <= room:
             return counts
         heads = [
-            [position for rows in queue.first(min(count, room)) for position in rows.positions]
+            queue.positions(min(count, room))
             for queue, count in zip(self._queues, counts, strict=True)
         ]
-        last = sorted(position for head in heads for position in head)[room - 1]
+        last = sorted(chain.from_iterable(heads))[room - 1]
         return [bisect_right(head, last) for head in heads]
 
 

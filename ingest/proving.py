@@ -166,7 +166,14 @@ class Prover:
             rows, raws, heads = _chosen([head is not None for head in heads], rows, raws, heads)
             joined = NEWLINE.join(raws)
         if slot == ATTRIBUTES and joined.count(b"{") != len(rows):
-            flat = [bytes(raw).count(b"{") == 1 for raw in raws]
+            # Two groups, for one nested record would cast its doubt on all flat ones beside it.
+            texts = list(map(bytes, raws))
+            nested = [
+                text.count(b"{") > 1 and b"$" not in text and b'"user_alias"' not in text
+                for text in texts
+            ]
+            self._screen(proof, slot, *_chosen(nested, rows, raws, heads))
+            flat = [text.count(b"{") == 1 for text in texts]
             rows, raws, heads = _chosen(flat, rows, raws, heads)
         self._screen(proof, slot, rows, raws, heads)
 

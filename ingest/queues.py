@@ -55,6 +55,17 @@ class Queue:
             start = 0
         return pieces
 
+    def positions(self, count: int) -> list[int]:
+        """Return the positions of the first rows."""
+        found: list[int] = []
+        start = self._cursor
+        for rows in self._rows:
+            if len(found) >= count:
+                break
+            found += rows.positions[start : start + count - len(found)]
+            start = 0
+        return found
+
     def drop(self, count: int) -> None:
         """Forget the first rows."""
         self._count -= count

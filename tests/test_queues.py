@@ -29,6 +29,7 @@ def test_a_queue_gives_back_what_it_got_in_order(adds: list[int], takes: list[in
         pieces = queue.first(count)
         found = [at for rows in pieces for at in rows.positions]
         assert [key for rows in pieces for key in rows.keys] == [f"u{at}" for at in found]
+        assert queue.positions(count) == found
         assert len(found) == min(count, len(queue))
         queue.drop(len(found))
         taken += found

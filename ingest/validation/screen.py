@@ -11,8 +11,9 @@ commas or newlines:
   and quotes delimit strings and nothing else;
 - if no run of 237 bytes is free of quotes, no string is longer than 236 bytes: that covers 255
   characters, the ids, and both parts of an alias;
-- n braces for n objects mean that nothing is nested; an array in a record of at most 1,000 bytes
-  has at most 500 elements;
+- n braces for n objects mean that nothing is nested; where something is, no key that holds a dot,
+  a space or a dollar sign means that all nested keys are good ones; an array in a record of at most
+  1,000 bytes has at most 500 elements;
 - a required key that occurs n times in all occurs once in each record, hence at no other place.
 """
 
@@ -53,6 +54,12 @@ def _may_be_infinite(digits: bytes) -> bool:
     return _EXPONENT.search(digits) is not None
 
 
+_ODD_KEY: Final = re.compile(rb'[. ][^"]*"[ \t\r\n]*:')
+"""A dot or a space in a string that is followed by a colon, hence in a key."""
+
+_INCREMENT: Final = re.compile(rb'"inc":-?[0-9]+[,}]')
+
+
 def _may_be_late(joined: bytes, digits: bytes) -> bool:
     """Tell whether a string may be a date later than the year 2999."""
     # MM/dd/yyyy or ddd ... YYYY are rare, and have the year at the wrong end.
@@ -63,8 +70,17 @@ def _may_be_late(joined: bytes, digits: bytes) -> bool:
     return _LATE_YEAR.search(joined.translate(_LATE)) is not None
 
 
+def _nesting_clean(joined: bytes, longest: int) -> bool:
+    """Tell whether nested keys are plain, and operators have the operands that they take."""
+    if longest > LONGEST_WITH_PROPERTIES or b"$" in joined or b'"user_alias"' in joined:
+        return False
+    if _ODD_KEY.search(joined) or joined.count(b'"inc"') != len(_INCREMENT.findall(joined)):
+        return False
+    return all(joined.count(name) == joined.count(name + b":[") for name in (b'"add"', b'"remove"'))
+
+
 def _attributes_clean(joined: bytes, digits: bytes, n: int, longest: int, quantities: int) -> bool:
-    if joined.count(b"{") != n:
+    if joined.count(b"{") != n and not _nesting_clean(joined, longest):
         return False
     if longest > LONGEST_WITH_ARRAYS and b"[" in joined:
         return False
