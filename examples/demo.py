@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 RECORDS = 20_000
-FAULTS = "500:5%,503:4%,502html:4%,429:3%,reset-before:4%,202:3%"
+FAULTS = "500:6%,503:4%,502html:4%,429:1%,reset-before:4%,202:3%"
 
 BAD_LINES = b"""\
 {"event": {"external_id": "user-1", "name": "no_time"}}
