@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED = 130
+"""The exit status of an interrupted process, by the shells' convention: 128 + SIGINT."""
+
 
 def main() -> None:
     """Run the command line; end with one sentence where its packages are missing."""
-    from ingest.errors import MissingExtra
-
     try:
         from ingest.cli.main import cli
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
+        from ingest.errors import MissingExtra
+
         missing = MissingExtra("The command line", "cli")
         print(f"ingest: {missing}", file=sys.stderr)
         sys.exit(missing.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)  # importing takes a moment, and nothing was begun
     cli()
 
 

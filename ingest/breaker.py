@@ -19,6 +19,9 @@ FIRST_PROBE: Final = 0.5
 PROBE_CAP: Final = 15.0
 """Seconds between probes at the most: an hour's outage ends at most this late for us."""
 
+LONG_ASK: Final = 30.0
+"""Seconds of `Retry-After` on a failure that are an outage by the destination's own word."""
+
 REFUSALS_TO_HALT: Final = 10
 """Law 7: refusals with nothing delivered that halt the run."""
 
@@ -76,11 +79,13 @@ class Breaker:
         spreads the probes of a fleet over half of each interval.
         """
         self._failures += 1
-        if self._failures < FAILURES_TO_OPEN:
+        if self._failures == 1:
+            self.down_since = now
+        if self._failures < FAILURES_TO_OPEN and asked_delay < LONG_ASK:
             return False
         opened = not self.open
         if opened:
-            self.open, self.down_since, self._probes = True, now, 0
+            self.open, self._probes = True, 0
         wait = asked_delay
         # What was in flight when it opened fails too, and is no reason to ask less often.
         if opened or self._probe_answered:

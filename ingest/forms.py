@@ -6,6 +6,7 @@ objects out of it as they came. Does not judge whether a destination would take 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -37,6 +38,26 @@ _BARE: Final = (
 )
 
 
+LINE_TOO_LONG: Final = "line-too-long"
+TOO_LONG_LINE: Final = "the line has more bytes than any request may have"
+
+REDACTED: Final = "[redacted]"
+LONGEST_NAME_SHOWN: Final = 64
+"""Characters of a key shown in a reason; names are data of the sender too."""
+
+_CREDENTIAL_NAMES: Final = tuple(name.encode() for name in sorted(CREDENTIALS))
+_NAMES: Final = b"|".join(_CREDENTIAL_NAMES)
+_CREDENTIAL: Final = re.compile(
+    rb'("(?:%b)"\s*:[\s\[]*)(?:"(?:[^"\\]|\\.)*(?:"|\Z|(?=\\\Z))|[^\s"\[\]{},]+)' % _NAMES,
+    re.DOTALL,
+)
+"""A credential that is a member of an object, and its value, even of a text that was cut off."""
+_CREDENTIAL_IN_TEXT: Final = re.compile(
+    rb'((?:%b)\\*["\']?\s*[:=]\s*\\*["\']?)[^\s"\'\\\[\]{},]+' % _NAMES
+)
+"""The same, of a text that is not JSON, or of one in a string: in any quotes, or in none."""
+
+
 class Found(msgspec.Struct, frozen=True):
     """An object of a kind: decoded, and encoded as it came."""
 
@@ -46,13 +67,28 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Misformed(msgspec.Struct, frozen=True):
-    """A line, or an item of one, that holds no record. `raw` is its text as it came."""
+    """A line, or an item of one, that holds no record. `raw` is its text as it came.
+
+    `summary` is what `reason` says of any such line, where the reason tells of this one alone.
+    """
 
     code: str
     reason: str
     raw: bytes
     kind: str = KIND_UNKNOWN
     field: str = ""
+    summary: str = ""
+
+
+def without_credentials(text: bytes, *, in_text: bool) -> bytes:
+    """Return a record or a line in which members named like a credential of Braze are redacted.
+
+    JSON stays JSON. With `in_text`, what stands inside of strings or of no JSON is redacted too.
+    """
+    if not any(name in text for name in _CREDENTIAL_NAMES):
+        return text
+    text = _CREDENTIAL.sub(rb'\1"%b"' % REDACTED.encode(), text)
+    return _CREDENTIAL_IN_TEXT.sub(rb"\1%b" % REDACTED.encode(), text) if in_text else text
 
 
 def records_of(line: bytes, default_kind: str | None) -> Iterator[Found | Misformed]:
@@ -129,10 +165,40 @@ def _forms_of(
         yield from _raw_dead_letter(line, value, default_kind)
     elif "payload" in names and names <= ROW_KEYS:
         yield _cdi_row(line, value, default_kind)
+    elif IDENTITY_KEYS.isdisjoint(names) and any(
+        isinstance(value.get(name), list) for name in ARRAYS
+    ):
+        yield _unknown_key(line, value)
     elif default_kind is None:
-        yield Misformed("no-kind", _BARE, line)
+        yield _kindless(line, value)
     else:
         yield Found(default_kind, value, line)
+
+
+def _unknown_key(line: bytes, value: dict[str, Any]) -> Misformed:
+    """Say which key keeps a line from being a ready request body."""
+    name = next(name for name in value if name not in BODY_KEYS)[:LONGEST_NAME_SHOWN]
+    name = "".join(c if c.isprintable() else "?" for c in name)
+    array = next(name for name in ARRAYS if isinstance(value.get(name), list))
+    reason = (
+        f"the line is a request body by its array '{array}', but no body has a member '{name}': "
+        "take that out, or give each record a line"
+    )
+    summary = "the line is a request body, but for a member that no body has"
+    return Misformed("unknown-key", reason, line, field=name, summary=summary)
+
+
+def _kindless(line: bytes, value: dict[str, Any]) -> Misformed:
+    """Say why an object without a kind has none."""
+    names = list(value)
+    if len(names) > 1 and all(name in KINDS for name in names):
+        shown = " and ".join(f"'{name}'" for name in names)
+        reason = f"the line has several kinds, {shown}: give each record a line of its own"
+        return Misformed("two-kinds", reason, line)
+    if len(names) == 1 and (name := names[0]) in (*KINDS, *ARRAYS):
+        what = "an object" if name in KINDS else "an array"
+        return Misformed("not-an-object", f"'{name}' must hold {what}", line, field=name)
+    return Misformed("no-kind", _BARE, line)
 
 
 def _unreadable(line: bytes, error: ValueError) -> Misformed:
@@ -140,10 +206,11 @@ def _unreadable(line: bytes, error: ValueError) -> Misformed:
         line.decode()
     except UnicodeDecodeError as wrong:
         reason = f"the line is not UTF-8: byte {wrong.start + 1} of it starts no character"
-        return Misformed("not-utf8", reason, line)
+        return Misformed("not-utf8", reason, line, summary="the line is not UTF-8")
     said = str(error).partition(": line")[0]
     where = f" (character {error.pos + 1})" if isinstance(error, JSONDecodeError) else ""
-    return Misformed("not-json", f"the line is not JSON: {said}{where}", line)
+    reason = f"the line is not JSON: {said}{where}"
+    return Misformed("not-json", reason, line, summary="the line is not JSON")
 
 
 def _request_shaped(line: bytes, value: dict[str, Any]) -> Iterator[Found | Misformed]:
@@ -186,7 +253,12 @@ def _raw_dead_letter(
 ) -> Iterator[Found | Misformed]:
     """Yield what a dead letter that was no record holds: its text may have been mended since."""
     raw, kind = value["raw"], value.get("kind")
-    if isinstance(raw, str):
+    if raw == "" and value.get("code") == LINE_TOO_LONG:
+        # Its text was never kept: it is no more than where it stood, and still too long.
+        reason = value.get("reason")
+        told = reason if isinstance(reason, str) else TOO_LONG_LINE
+        yield Misformed(LINE_TOO_LONG, told, b"", summary=TOO_LONG_LINE)
+    elif isinstance(raw, str):
         yield from records_of(_one_line(raw), kind if kind in KINDS else default_kind)
     else:
         yield Misformed("not-json", "the dead letter's 'raw' is no text", line, field="raw")

@@ -7,6 +7,7 @@ pointless. Returns what a person should know, and the reason to halt; it tells a
 from __future__ import annotations
 
 import math
+from typing import assert_never
 
 import msgspec
 
@@ -19,6 +20,7 @@ from ingest.outcomes import (
     Outcome,
     Refused,
     Throttled,
+    TooLarge,
     TooMany,
     Unanswered,
     Unauthorized,
@@ -64,13 +66,14 @@ class Health:
         now: float,
         *,
         asked_delay: float,
-        bisecting_since: float | None,
+        cut_alone_since: float | None,
         jitter: float,
     ) -> Heard:
         """Take in an outcome.
 
-        `asked_delay` is what the destination asked for, `bisecting_since` when the batch's family
-        was bisected first, both in seconds; `jitter` is in [0, 1).
+        `asked_delay` is what the destination asked for, in seconds. `cut_alone_since` is when the
+        batch's family was bisected first, if nothing else is left that could tell a bad record from
+        an outage; else None. `jitter` is in [0, 1).
         """
         match outcome:
             case Delivered():
@@ -79,26 +82,30 @@ class Health:
             case Invalid():
                 return self._up(batch, now)
             case Unavailable() | Unanswered():
-                return self._failed(outcome, now, asked_delay, bisecting_since, jitter)
+                return self._failed(outcome, now, asked_delay, cut_alone_since, jitter)
             case Unauthorized():
-                return Heard(halt=Halted(f"{outcome.reason}. Nothing was rejected or lost"))
+                return Heard(halt=Halted(f"{outcome.reason}. No record was given up for it"))
         self.breaker.alive()
         match outcome:
             case Throttled():
                 return Heard("throttled")
             case Refused():
                 return self._refused(batch, outcome)
+            case TooLarge():
+                return self._too_large(batch)
             case TooMany():
                 return self._step_down(batch)
-        return Heard()
+            case _:
+                assert_never(outcome)
 
     def gone(self, now: float, give_up_after: float) -> DestinationDown | None:
         """Return the end of a run whose destination has been down for too long; else None."""
         if not self.breaker.open or now - self.breaker.down_since < give_up_after:
             return None
         return DestinationDown(
-            f"{self._host} has been down for {give_up_after:.0f} s (the last try: "
-            f"{self._last_failure}). Nothing was given up: run the same command when it is back"
+            f"{self._host} has been down for {now - self.breaker.down_since:.0f} s (the last try: "
+            f"{self._last_failure}). Nothing was given up for it: run the same command when it is "
+            "back"
         )
 
     def _up(self, batch: Batch, now: float) -> Heard:
@@ -114,11 +121,11 @@ class Health:
         outcome: Unavailable | Unanswered,
         now: float,
         asked_delay: float,
-        bisecting_since: float | None,
+        cut_alone_since: float | None,
         jitter: float,
     ) -> Heard:
         said: Said = "unavailable" if isinstance(outcome, Unavailable) else "unanswered"
-        if bisecting_since is not None and self.breaker.last_success > bisecting_since:
+        if cut_alone_since is not None and self.breaker.last_success > cut_alone_since:
             return Heard(said)  # others of its family were taken: it fails by its own fault
         self._last_failure = outcome.reason
         if not self.breaker.failed(now, jitter, asked_delay):
@@ -139,6 +146,17 @@ class Health:
             f"{outcome.status}, {outcome.reason}). Check the REST URL, the endpoint and --limits"
         )
         return Heard(said, halt=halt)
+
+    def _too_large(self, batch: Batch) -> Heard:
+        if not self._refusals.refused(batch.family, about_data=True):
+            return Heard()
+        return Heard(
+            halt=Halted(
+                f"{self._host} refuses every request as too large and has taken nothing (the last "
+                f"one had {batch.nbytes:,} bytes): a proxy on the way may have a smaller limit; "
+                "try a smaller number with --limits"
+            )
+        )
 
     def _step_down(self, batch: Batch) -> Heard:
         if self.ladder.refused(len(batch), batch.generation):

@@ -16,19 +16,24 @@ import msgspec
 
 from ingest.forms import (
     JSON_SPACE,
+    LINE_TOO_LONG,
+    TOO_LONG_LINE,
     Found,
     Misformed,
     content_of,
     flagged,
     records_of,
     respelled,
+    without_credentials,
 )
 from ingest.proving import DOUBTFUL, Proof, Prover
-from ingest.records import KIND_UNKNOWN, KINDS, Chunk, Fragment, UserKey, position
+from ingest.records import ATTRIBUTES, KIND_UNKNOWN, KINDS, Chunk, Fragment, UserKey, position
 from ingest.validation import Grade, Problem, examine, identity_only, is_day, mend
 
 SLICE_LINES: Final = 256
 """Lines judged at once: about half a millisecond of work, so that the loop stays answering."""
+
+_TOO_LARGE: Final = "the record has more bytes than a request takes"
 
 BadField = Literal["reject", "drop", "truncate"]
 _Problems = list[Problem]
@@ -49,7 +54,11 @@ class IntakeRules(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A record that is invalid: `record` is its object as it came, `raw` a line without one."""
+    """A record that is invalid: `record` is its object as it came, `raw` a line without one.
+
+    Neither holds a credential. `summary` is what `reason` says of any such record, where the reason
+    itself tells of this one alone.
+    """
 
     kind: str
     code: str
@@ -59,6 +68,7 @@ class Refusal(msgspec.Struct, frozen=True):
     line: int
     record: bytes | None = None
     raw: bytes | None = None
+    summary: str = ""
 
 
 class Warned(msgspec.Struct, frozen=True):
@@ -102,9 +112,13 @@ class Intake:
 
     def oversize(self, part: int, line: int, length: int) -> Taken:
         """Account for a line of `length` bytes that was too long to be held."""
-        reason = f"the line has {length:,} bytes, more than any request may have"
+        reason = (
+            f"the line has {length:,} bytes, more than any request may have; its text is not kept "
+            "here: it is where 'source' says"
+        )
+        at = self._next(part)
         refusal = Refusal(
-            KIND_UNKNOWN, "line-too-long", "", reason, self._next(part), line, raw=b""
+            KIND_UNKNOWN, LINE_TOO_LONG, "", reason, at, line, raw=b"", summary=TOO_LONG_LINE
         )
         return Taken(_NO_RECORDS, {KIND_UNKNOWN: 1}, (refusal,))
 
@@ -161,8 +175,18 @@ class Intake:
 
     def _judge_one(self, rows: _Rows, found: Found | Misformed, at: int, line: int) -> None:
         if isinstance(found, Misformed):
+            raw = without_credentials(found.raw, in_text=True)
             rows.refuse(
-                Refusal(found.kind, found.code, found.field, found.reason, at, line, raw=found.raw)
+                Refusal(
+                    found.kind,
+                    found.code,
+                    found.field,
+                    found.reason,
+                    at,
+                    line,
+                    raw=raw,
+                    summary=found.summary,
+                )
             )
             return
         rules, record, kind = self._rules, found.record, found.kind
@@ -190,10 +214,11 @@ class Intake:
                 f"the record has {len(fragment):,} bytes, and a request takes "
                 f"{rules.largest:,} at most"
             )
-            rows.refuse_found(found, "record-too-large", "", reason, at, line)
+            rows.refuse_found(found, "record-too-large", "", reason, at, line, _TOO_LARGE)
             return
         rows.add(KINDS.index(kind), fragment, key, at, line)
-        rows.see_time(record.get("time"))
+        if kind != KINDS[ATTRIBUTES]:  # there it is an attribute like any other
+            rows.see_time(record.get("time"))
         rows.warn((*mended, *problems), at, line)
 
     def _examined(self, kind: str, record: dict[str, Any]) -> tuple[UserKey | Problem, _Problems]:
@@ -256,9 +281,19 @@ class _Rows:
         self._refusals.append(refusal)
 
     def refuse_found(
-        self, found: Found, code: str, field: str, reason: str, at: int, line: int
+        self,
+        found: Found,
+        code: str,
+        field: str,
+        reason: str,
+        at: int,
+        line: int,
+        summary: str = "",
     ) -> None:
-        self.refuse(Refusal(found.kind, code, field, reason, at, line, record=found.fragment))
+        record = without_credentials(found.fragment, in_text=False)
+        self.refuse(
+            Refusal(found.kind, code, field, reason, at, line, record=record, summary=summary)
+        )
 
     def see_time(self, time: object) -> None:
         """Keep a time that sorts by its text."""

@@ -94,6 +94,7 @@ class Learner:
         self._clean = 0
         self._pressed = False
         self._futile = 0
+        self._thin: list[int] = []
         self._deaf_until = -math.inf
 
     def in_flight(self) -> int:
@@ -138,6 +139,8 @@ class Learner:
                 return  # a straggler of the event before this one
             self._event = now
             self._before = self.rate
+            thin = self.rate is None and self._count < PROBE_ACCEPTED
+            self._thin = [*self._thin[1 - MOST_FUTILE :], self._count] if thin else []
             futile = self.rate is not None and self._count < PROBE_ACCEPTED
             self._futile = self._futile + 1 if futile else 0
             if self._futile >= MOST_FUTILE:
@@ -159,6 +162,9 @@ class Learner:
         if self._first_epoch and (unseen or self._count < THIN):
             self.rate = None
             return
+        if self._thin and not self._agree():
+            self.rate = None
+            return
         measured = self._measured(self._reopens)
         if self._before is not None:
             # The second correction in a row is no correction any more.
@@ -166,6 +172,13 @@ class Learner:
             least = lower if self._futile > 1 else self._before * LARGEST_CUT
             measured = max(least, min(measured, lower))
         self.rate = max(SLOWEST, measured)
+
+    def _agree(self) -> bool:
+        """Whether few requests were accepted before each of several 429s, and about as many.
+
+        So it is with a small limit; a 429 that comes by chance comes after any number.
+        """
+        return len(self._thin) == MOST_FUTILE and max(self._thin) <= 2 * min(self._thin)
 
     def _measured(self, until: float) -> float:
         """Return the best rate of acceptance over any time that ends at `until`.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from ingest.balance import Balance
 from ingest.intake import Taken
@@ -18,6 +18,31 @@ from ingest.records import Batch, part_of
 from ingest.retry import Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetter, DeadLetterFile
+
+SUMMARIES: Final[Mapping[str, str]] = {
+    "bisect-cap": "sent together with records that the destination refused, and not told apart "
+    "from them; it may be good: replay it",
+    "gave-up": "given up after many failures while other requests succeeded",
+    "refused": "the destination refused a request that held this record alone",
+    "too-large": "the destination says that the record alone is larger than it takes",
+    "too-many": "the destination refuses even one record as too many",
+    "unanswered": "sent, and not known whether it arrived",
+}
+"""What the report says of a verdict by its code: never the destination's own words, for they may
+hold a value of the record. Those are in the dead letter."""
+
+SAID: Final = "said-by-destination"
+SAID_SUMMARY: Final = (
+    "the destination took the request, but its answer was no plain success: it was cut short, no "
+    "JSON, or had something else to say; look at the user there"
+)
+
+
+def summary_of(code: str) -> str:
+    """Return the sentence of the report for a verdict of this code; it holds no value."""
+    return SUMMARIES.get(
+        code, f"refused by the destination: {code}; its own words are in the dead letter"
+    )
 
 
 class Ledger:
@@ -71,7 +96,8 @@ class Ledger:
         for refusal in taken.refusals:
             place = self._place(refusal.position, refusal.line)
             balance.settle(refusal.kind, "invalid")
-            balance.explain(refusal.code, refusal.field, "invalid", refusal.reason, place)
+            summary = refusal.summary or refusal.reason
+            balance.explain(refusal.code, refusal.field, "invalid", summary, place)
 
     def settle(
         self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int
@@ -117,7 +143,7 @@ class Ledger:
         for verdict, letter in zip(verdicts, letters, strict=True):
             place = f"{letter.source['name']}:{letter.source['line']}"
             self.balance.settle(letter.kind, verdict.column)
-            self.balance.explain(verdict.code, "", verdict.column, verdict.reason, place)
+            self.balance.explain(verdict.code, "", verdict.column, summary_of(verdict.code), place)
 
     def _count_delivered(self, batch: Batch, answer: Answer, verdicts: Sequence[Verdict]) -> None:
         bad = Counter(verdict.slot for verdict in verdicts)
@@ -135,8 +161,7 @@ class Ledger:
             slot, index = next(iter(batch.rows()))
             column = batch.columns[slot]
             place = self._place(column.positions[index], column.lines[index])
-            for warning in outcome.warnings:
-                self.balance.explain("said-by-destination", "", "warned", warning, place)
+            self.balance.explain(SAID, "", "warned", SAID_SUMMARY, place, len(outcome.warnings))
 
     def _source(self, position: int, line: int) -> dict[str, Any]:
         return {"name": self._name_of(part_of(position)), "line": line}

@@ -266,7 +266,7 @@ class Budget:
             case _Why.HOLD:
                 return f"the destination, which asked for {self._held_for:.3g} s"
             case _Why.LEARNED:
-                return f"the limit of about {self.rate:.3g}/s that the destination showed"
+                return f"a limit of about {self.rate:.3g}/s, learned from its 429s"
             case _Why.WINDOW:
                 return f"the destination, which said that only {self.remaining} more may come"
             case _Why.ANSWERS:

@@ -139,7 +139,7 @@ class Invalid(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """These bytes, as they are, will not be taken; which record is at fault is not said."""
+    """These bytes, as they are, will not be taken there; which record is at fault is not said."""
 
     status: int
     reason: str
@@ -274,7 +274,8 @@ _TITLE: Final = re.compile(r"(?i)<title[^>]{0,100}>([^<]{1,200})")
 def redact(text: str, secrets: Sequence[str]) -> str:
     """Replace every secret, in any letter case, and whatever follows a credential's name."""
     lower = text.lower()
-    for secret in secrets:
+    # The longest first: one may be a part of another, of which the rest would stay.
+    for secret in sorted(secrets, key=len, reverse=True):
         if secret and secret.lower() in lower:  # a look is cheap, and nearly always enough
             text = re.sub(re.escape(secret), REDACTED, text, flags=re.IGNORECASE)
     return _ECHOED.sub(rf"\1{REDACTED}", text)
@@ -285,12 +286,24 @@ def quote(text: str, secrets: Sequence[str], chars: int = REASON_CHARS) -> str:
 
     Redacts before it cuts, so that no half of a secret is left over.
     """
-    if len(text) > QUOTED_CHARS:
-        # A huge answer must not cost time; what is cut off takes the half of a secret along.
-        text = text[: QUOTED_CHARS - max(map(len, secrets), default=0)]
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in text)
-    text = redact(" ".join(text.split()), secrets)
+    return _capped(_harmless(text, secrets), chars)
+
+
+def _harmless(text: str, secrets: Sequence[str]) -> str:
+    """Return the beginning of a text as one printable line without a secret, or a part of one."""
+    window = text[:QUOTED_CHARS]  # a huge answer must not cost time
+    shown = redact(window, secrets)
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in shown)
+    # Again: what is taken out may have stood in the middle of a secret.
+    shown = redact(" ".join(shown.split()), secrets)
+    if len(window) < len(text):
+        # Where the window ends, half a secret may stand that was not found as one.
+        shown = shown[: max(0, len(shown) - max(map(len, secrets), default=0))]
+    return shown
+
+
+def _capped(text: str, chars: int) -> str:
     return text if len(text) <= chars else text[: chars - 1].rstrip() + "…"
 
 
@@ -332,11 +345,12 @@ def _message(value: Any) -> str:
 
 
 def _says_text(body: bytes, secrets: Sequence[str]) -> str:
-    text = body.decode("utf-8", "replace")
+    # Free of secrets before the title is looked for: it may end in the middle of one.
+    text = _harmless(body.decode("utf-8", "replace"), secrets)
     if "<" not in text:
-        return quote(text, secrets)
-    title = _TITLE.search(text, 0, QUOTED_CHARS)
-    return quote(f"an HTML page titled '{title[1]}'" if title else "an HTML page", secrets)
+        return _capped(text, REASON_CHARS)
+    title = _TITLE.search(text)
+    return f"an HTML page titled '{title[1].strip()}'" if title else "an HTML page"
 
 
 # --- the generic reading ------------------------------------------------------------------------
@@ -345,6 +359,9 @@ def _says_text(body: bytes, secrets: Sequence[str]) -> str:
 UNANSWERED_STATUSES: Final = frozenset({504, 520, 524})
 """A gateway reached the service and got no usable answer in time: 504, and 520 and 524 of the
 Cloudflare edge in front of Braze. All may have been processed."""
+
+UNSPOKEN_STATUSES: Final = frozenset({501, 505})
+"""5xx that are about the method or the protocol: another host is meant, and no wait helps."""
 
 RESENDABLE_STATUSES: Final = frozenset({408, 425})
 """4xx that are about this transmission, not about its bytes."""
@@ -356,6 +373,8 @@ HINTS: Final[Mapping[int, str]] = {
     405: "check the REST URL and the path",
     407: "check the user and password in HTTPS_PROXY",
     415: "a proxy may have removed the Content-Type header",
+    501: "check the REST URL: what answers there does not know this method",
+    505: "check the REST URL: what answers there does not speak this version of HTTP",
 }
 """What an operator should look at, by status. A wire may pass its own."""
 
@@ -393,6 +412,8 @@ def classify(
         return Unavailable(status, _sentence(status, body.says, "a gateway in between blocked it"))
     if status in UNANSWERED_STATUSES or not 300 <= status < 600:
         return Unanswered(status, reason)
+    if status in UNSPOKEN_STATUSES:
+        return Refused(status, reason)
     if status >= 500 or status in RESENDABLE_STATUSES:
         return Unavailable(status, reason)
     if status < 400:

@@ -13,7 +13,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, Final, Literal
@@ -40,7 +40,7 @@ from ingest.outcomes import (
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
 from ingest.resends import Case, Resends
-from ingest.retry import Disposition, RetryPolicy, Weather, decide
+from ingest.retry import Disposition, Piece, RetryPolicy, Weather, decide, repacked
 from ingest.sinks.base import Answer, Sink
 from ingest.sources.base import Block
 from ingest.throttle import Throttle
@@ -114,6 +114,7 @@ class Pipeline:
         self._batcher = Batcher(slots=len(sink.endpoint.slots), overhead=sink.overhead)
         self._resends = Resends()
         self._health = Health(sink.host, ladder)
+        self._permit_timeout: asyncio.Timeout | None = None
         self._piece_ids = count(FIRST_PIECE_ID)
         self._source_ended = False
         self._lingers_since: float | None = None
@@ -250,39 +251,47 @@ class Pipeline:
         # Cancelling comes some turns of the loop after a halt: nothing may go out in between.
         while not self._stopping.is_set():
             now = self._clock()
+            gone = self._health.gone(now, self._settings.give_up_after)
+            if gone is not None:
+                self._halt(gone)
+                return
             if self.requests_in_flight >= self._in_flight.allowed(now):
                 await self._pause(None, "answers")
                 continue
-            breaker, give_up_after = self._health.breaker, self._settings.give_up_after
-            closed_for = breaker.delay(now)
+            closed_for = self._health.breaker.delay(now)
             if closed_for > 0:
-                gone = self._health.gone(now, give_up_after)
-                if gone is not None:
-                    self._halt(gone)
-                    return
                 # A probe that is out brings its answer by itself.
-                patience = breaker.down_since + give_up_after - now
-                until = None if math.isinf(closed_for) else min(closed_for, patience)
+                until = None if math.isinf(closed_for) else closed_for
                 await self._pause(until, "the destination, which is down")
                 continue
-            case = self._resends.take(now)
-            if case is None and not self._bodies_full():
-                case = self._fresh(now)
+            case = self._next_case(now)
             if case is None:
                 if self._source_ended and not len(self._batcher) and not len(self._resends):
                     return
                 await self._pause(self._next_moment(now), self._lack())
-                continue
-            await self._permit(case)
-            if breaker.delay(self._clock()) > 0 or self._stopping.is_set():
-                self._resends.again(case, case.tries, now)
-            else:
+            elif await self._permit(case):
                 self._launch(case)
+            else:
+                self._resends.again(case, case.tries, now)
+
+    def _next_case(self, now: float) -> Case | None:
+        """Return what goes next: what failed goes ahead of fresh work."""
+        case = self._resends.take(now)
+        if case is None:
+            return None if self._bodies_full() else self._fresh(now)
+        caps = self.ladder.next()
+        if len(case.batch) <= caps.total:
+            return case
+        # Packed before it was known how much the account takes, or while a probe finds that out.
+        self._split(case, repacked(case.batch, case.tries, caps), now)
+        return self._resends.take(now)
 
     async def _pause(self, seconds: float | None, why: str) -> None:
         """Wait until something changed, or for so many seconds."""
         self._waiting_for = why
         self._changed.clear()
+        if (patience := self._patience()) is not None:
+            seconds = patience if seconds is None else min(seconds, patience)
         timer = None
         if seconds is not None:
             timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._changed.set)
@@ -293,9 +302,25 @@ class Pipeline:
                 timer.cancel()
             self._waiting_for = ""
 
-    async def _permit(self, case: Case) -> None:
-        """Wait for the budget; what is waited for is shown meanwhile."""
-        case.granted_at = await self._throttle.acquire(in_flight=lambda: self.requests_in_flight)
+    async def _permit(self, case: Case) -> bool:
+        """Wait for the budget; return whether the request may still go then."""
+        try:
+            async with asyncio.timeout(self._patience()) as self._permit_timeout:
+                case.granted_at = await self._throttle.acquire(
+                    in_flight=lambda: self.requests_in_flight
+                )
+        except TimeoutError:
+            return False
+        finally:
+            self._permit_timeout = None
+        return self._health.breaker.delay(self._clock()) <= 0 and not self._stopping.is_set()
+
+    def _patience(self) -> float | None:
+        """Seconds until a destination that is down is given up; None while it is not down."""
+        breaker = self._health.breaker
+        if not breaker.open:
+            return None
+        return max(0.0, breaker.down_since + self._settings.give_up_after - self._clock())
 
     def _fresh(self, now: float) -> Case | None:
         """Pack a batch of fresh records, if enough are there or none will come soon."""
@@ -318,7 +343,8 @@ class Pipeline:
 
     def _hurry(self, now: float) -> bool:
         """Whether a batch may go that is not full: nobody would fill it, or not in time."""
-        if self._source_ended and not self._batcher.barred:
+        # With nothing in flight, what is barred waits for the batch that is being filled.
+        if self._source_ended and not (self._batcher.barred and len(self._resends)):
             return True
         if self._lingers_since is not None:
             return now - self._lingers_since >= self._settings.linger
@@ -333,10 +359,18 @@ class Pipeline:
         ended = self._source_ended or self._reader_waits
         return ended and len(self._batcher) == self._batcher.barred
 
+    def _others_succeed(self, case: Case) -> bool:
+        """Whether another request succeeded since this one failed, or since its family was cut."""
+        since = self._resends.bisecting_since(case.batch.family) if case.tries.suspect else None
+        if since is None:
+            since = case.failed_at or case.sent_at
+        return self._health.breaker.last_success > since
+
     def _alone(self, case: Case) -> bool:
-        """Whether no other request could show that the destination is up: all the others failed."""
+        """Whether no other request could show that the destination is up: all failed, or wait."""
         return self._nothing_else() and all(
-            other is case or other.tries.failures for other in self._resends.unsettled()
+            other is case or other.tries.failures or not self._resends.may_go(other)
+            for other in self._resends.unsettled()
         )
 
     def _next_moment(self, now: float) -> float | None:
@@ -371,18 +405,29 @@ class Pipeline:
     async def _deliver(self, case: Case) -> None:
         try:
             answer = await self._sink.deliver(case.batch)
-        finally:
+        except asyncio.CancelledError:
+            # Stopped at once: whether it arrived is not known, and that is written down (law 5).
             self.requests_in_flight -= 1
-            self._changed.set()
+            self._conclude(case, Answer(Unanswered(None, "the run was stopped before an answer")))
+            raise
+        except BaseException:
+            self.requests_in_flight -= 1
+            raise
+        self.requests_in_flight -= 1
+        self._conclude(case, answer)
+
+    def _conclude(self, case: Case, answer: Answer) -> None:
+        """Learn from an answer, ask what becomes of the records, and settle them."""
         now, outcome = self._clock(), answer.outcome
         asked_delay = (answer.word.retry_after or 0.0) if answer.word else 0.0
+        alone = self._alone(case)
         weather = Weather(
             outage=self._health.breaker.open,
-            others_succeed=self._health.breaker.last_success > (case.failed_at or case.sent_at),
-            alone=self._alone(case),
+            others_succeed=self._others_succeed(case),
+            alone=alone,
             bisected=self._resends.bisected(case.batch.family),
         )
-        self._hear(case, answer, asked_delay, now)
+        self._hear(case, answer, asked_delay, now, alone=alone)
         disposition = decide(
             case.batch,
             outcome,
@@ -412,7 +457,9 @@ class Pipeline:
     def _repeatable(self, batch: Batch, slot: int, index: int) -> bool:
         return self._sink.repeatable(slot, batch.columns[slot].fragments()[index])
 
-    def _hear(self, case: Case, answer: Answer, asked_delay: float, now: float) -> None:
+    def _hear(
+        self, case: Case, answer: Answer, asked_delay: float, now: float, *, alone: bool
+    ) -> None:
         """Tell everybody who learns from an answer."""
         batch, outcome = case.batch, answer.outcome
         self.balance.answered(answer.status, throttled=isinstance(outcome, Throttled))
@@ -428,13 +475,16 @@ class Pipeline:
             outcome,
             now,
             asked_delay=asked_delay,
-            bisecting_since=self._resends.bisecting_since(batch.family),
+            cut_alone_since=self._resends.bisecting_since(batch.family) if alone else None,
             jitter=self._dice(),
         )
         if isinstance(outcome, Unavailable | Unanswered):
             case.failed_at = now
         self._in_flight.rate = self._throttle.rate
         self._in_flight.answered(now, now - case.sent_at, heard.said)
+        if self._permit_timeout is not None and (patience := self._patience()) is not None:
+            # It went down while a permit is waited for, by its own word perhaps for hours.
+            self._permit_timeout.reschedule(asyncio.get_running_loop().time() + patience)
         if heard.notice:
             self._observer.notice(heard.notice)
         if heard.halt is not None:
@@ -454,13 +504,17 @@ class Pipeline:
         elif len(pieces) == 1 and pieces[0].rows is None:
             self._resends.again(case, pieces[0].tries, due)
         else:
-            made = [
-                (batch.take(piece.rows or (), id=next(self._piece_ids)), piece.tries)
-                for piece in pieces
-            ]
-            self._batcher.release(self._resends.split(case, made, due))
+            self._split(case, pieces, due)
         self._settled.set()
         self._changed.set()
+
+    def _split(self, case: Case, pieces: Sequence[Piece], due: float) -> None:
+        batch = case.batch
+        made = [
+            (batch.take(piece.rows or (), id=next(self._piece_ids)), piece.tries)
+            for piece in pieces
+        ]
+        self._batcher.release(self._resends.split(case, made, due))
 
     # The end
 
@@ -472,7 +526,5 @@ class Pipeline:
         # An input that broke off is told already, and is the lesser reason to stop.
         if self.error is None or isinstance(self.error, InputError):
             self.error = error
-            self._observer.notice(str(error))
-        if self.state == "running":
-            self.state = "halted"
+        self.state = "halted"
         self._stop()

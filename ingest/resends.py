@@ -106,7 +106,7 @@ class Resends:
         """Return the batch that has been due the longest and whose users are free of its elders."""
         best = None
         for case in self._waiting:
-            if case.due <= now and (best is None or case.due < best.due) and self._may_go(case):
+            if case.due <= now and (best is None or case.due < best.due) and self.may_go(case):
                 best = case
         if best is not None:
             self._waiting.remove(best)
@@ -115,14 +115,15 @@ class Resends:
 
     def next_due(self) -> float | None:
         """Return when the next batch is due, among those that may go; None if there is none."""
-        return min((case.due for case in self._waiting if self._may_go(case)), default=None)
+        return min((case.due for case in self._waiting if self.may_go(case)), default=None)
 
     def unsettled(self) -> Iterable[Case]:
         """Yield all unsettled cases."""
         for family in self._families.values():
             yield from family
 
-    def _may_go(self, case: Case) -> bool:
+    def may_go(self, case: Case) -> bool:
+        """Whether no elder of its family holds one of its users."""
         family = self._families[case.batch.family]
         elders = family[: family.index(case)]
         if not elders:

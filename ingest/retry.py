@@ -72,9 +72,10 @@ class Tries(msgspec.Struct, frozen=True):
 class Weather(msgspec.Struct, frozen=True):
     """What the rest of the run tells about this failure.
 
-    `outage`: the breaker is open. `others_succeed`: another request succeeded since this batch was
-    last sent. `alone`: there is no other work that could tell. `bisected`: requests that this
-    batch's family has spent on bisecting, those of pieces not sent yet included.
+    `outage`: the breaker is open. `others_succeed`: another request succeeded since this batch
+    failed last (was sent first), or, for a suspect, since its family was bisected. `alone`: there
+    is no other work that could tell. `bisected`: requests that this batch's family has spent on
+    bisecting, those of pieces not sent yet included.
     """
 
     outage: bool = False
@@ -237,7 +238,7 @@ def in_source_order(batch: Batch) -> list[Row]:
 
 
 def _repack(batch: Batch, outcome: TooMany, sent: Tries, caps: Caps) -> Disposition:
-    """Cut a batch that held too many records into pieces under the caps now in force."""
+    """Cut a batch that was refused as too many into pieces under the caps now in force."""
     if len(batch) == 1:
         reason = "the destination refuses even one record as too many"
         return _verdict_for_all(batch, "rejected", "too-many", reason, outcome.status)
@@ -247,6 +248,11 @@ def _repack(batch: Batch, outcome: TooMany, sent: Tries, caps: Caps) -> Disposit
     )
     if fitting:
         return Disposition(pieces=_halves(batch, fresh))
+    return Disposition(pieces=repacked(batch, fresh, caps))
+
+
+def repacked(batch: Batch, tries: Tries, caps: Caps) -> tuple[Piece, ...]:
+    """Cut a batch into as few pieces as fit `caps` by count, in the order of the source."""
     pieces: list[tuple[Row, ...]] = []
     piece: list[Row] = []
     counts = [0] * len(batch.columns)
@@ -258,7 +264,7 @@ def _repack(batch: Batch, outcome: TooMany, sent: Tries, caps: Caps) -> Disposit
         piece.append(row)
         counts[slot] += 1
     pieces.append(tuple(piece))
-    return Disposition(pieces=tuple(Piece(rows, fresh) for rows in pieces))
+    return tuple(Piece(rows, tries) for rows in pieces)
 
 
 def _refused(
@@ -275,7 +281,7 @@ def _refused(
         return _verdict_for_all(batch, "rejected", "refused", outcome.reason, outcome.status)
     if weather.bisected + 2 > policy.bisect_requests:
         return _cap_reached(batch, outcome.reason, outcome.status, policy)
-    return Disposition(pieces=_halves(batch, Tries(sends=sent.sends, suspect=True)), bisecting=True)
+    return Disposition(pieces=_halves(batch, _afresh(sent)), bisecting=True)
 
 
 def _misdirected(
@@ -335,7 +341,7 @@ def _failed(
     bisectable: bool = True,
 ) -> Disposition:
     """Send again later, in halves after too many strikes, or give up on what never works."""
-    strike = not weather.outage and (weather.others_succeed or sent.suspect)
+    strike = not weather.outage and weather.others_succeed
     tries = msgspec.structs.replace(sent, failures=sent.failures + 1, strikes=sent.strikes + strike)
     delay = max(asked_delay, backoff(sent.failures, policy, jitter))
     left = policy.bisect_requests - weather.bisected

@@ -216,10 +216,11 @@ class Rehearsal:
     def _hear(self, case: Case, outcome: Outcome) -> Weather:
         self.ladder.answered(case.batch.id)
         self.breaker.answered(case.batch.id)
+        alone = self._alone(case)
         weather = Weather(
             outage=self.breaker.open,
-            others_succeed=self.breaker.last_success > (case.failed_at or case.sent_at),
-            alone=self._alone(case),
+            others_succeed=self._others_succeed(case),
+            alone=alone,
             bisected=self.resends.bisected(case.batch.family),
         )
         match outcome:
@@ -227,7 +228,7 @@ class Rehearsal:
                 self.breaker.succeeded(self.now)
                 self.ladder.accepted(len(case.batch))
             case Unavailable() | Unanswered():
-                since = self.resends.bisecting_since(case.batch.family)
+                since = self.resends.bisecting_since(case.batch.family) if alone else None
                 if since is None or self.breaker.last_success <= since:
                     self.breaker.failed(self.now, self.dice.random())
                 case.failed_at = self.now
@@ -243,8 +244,18 @@ class Rehearsal:
         return (
             self._unread == len(self._rows)
             and len(self.batcher) == self.batcher.barred
-            and all(other is case or other.tries.failures for other in self.resends.unsettled())
+            and all(
+                other is case or other.tries.failures or not self.resends.may_go(other)
+                for other in self.resends.unsettled()
+            )
         )
+
+    def _others_succeed(self, case: Case) -> bool:
+        """Whether another request succeeded since this one failed, or since its family was cut."""
+        since = self.resends.bisecting_since(case.batch.family) if case.tries.suspect else None
+        if since is None:
+            since = case.failed_at or case.sent_at
+        return self.breaker.last_success > since
 
     def _settle(self, case: Case, found: Disposition, weather: Weather) -> None:
         batch, family = case.batch, case.batch.family

@@ -43,7 +43,7 @@ def settle(batch: Batch, answer: Callable[[Batch], Outcome], policy: RetryPolicy
     while queue:
         case = queue.popleft()
         told.requests += 1
-        if not case.tries.suspect:
+        if not resends.bisected(batch.family):
             told.before_bisecting += 1
         weather = Weather(others_succeed=True, bisected=resends.bisected(batch.family))
         found = decide(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ingest.breaker import (
     FAILURES_TO_OPEN,
     FIRST_PROBE,
+    LONG_ASK,
     PROBE_CAP,
     REFUSALS_TO_HALT,
     Breaker,
@@ -47,7 +48,7 @@ def test_one_probe_at_a_time(done: list[tuple[str, int, float, float]]) -> None:
     breaker, now, ids = Breaker(), 0.0, iter(range(1_000))
     flying: list[int] = []
     probe: int | None = None
-    in_a_row = 0
+    in_a_row, first_failed = 0, 0.0
     for what, which, passed, jitter in done:
         now += passed
         if what == "send":
@@ -63,10 +64,11 @@ def test_one_probe_at_a_time(done: list[tuple[str, int, float, float]]) -> None:
             breaker.answered(answered)
             if what == "fail":
                 in_a_row += 1
+                first_failed = now if in_a_row == 1 else first_failed
                 was_open = breaker.open
                 assert breaker.failed(now, jitter) == (breaker.open and not was_open)
                 if not was_open and breaker.open:
-                    assert breaker.down_since == now
+                    assert breaker.down_since == first_failed
             else:
                 in_a_row = 0
                 if what == "alive":
@@ -183,3 +185,12 @@ def test_ten_families_refused_since_the_last_delivery_halt() -> None:
     refusals.delivered()
     said = [refusals.refused(family, about_data=True) for family in range(REFUSALS_TO_HALT)]
     assert said == [False] * (REFUSALS_TO_HALT - 1) + [True]
+
+
+def test_a_long_ask_is_an_outage_by_the_destination_s_own_word() -> None:
+    """A failure that says to come back in an hour opens at once, so that patience is counted."""
+    breaker = Breaker()
+    assert breaker.failed(5.0, 0.5, asked_delay=LONG_ASK)
+    assert breaker.open
+    assert breaker.down_since == 5.0
+    assert breaker.delay(5.0) >= LONG_ASK

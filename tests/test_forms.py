@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.codec import dumps, loads
-from ingest.forms import Found, Misformed, content_of, flagged, records_of, respelled
+from ingest.forms import (
+    CREDENTIALS,
+    LINE_TOO_LONG,
+    REDACTED,
+    TOO_LONG_LINE,
+    Found,
+    Misformed,
+    content_of,
+    flagged,
+    records_of,
+    respelled,
+    without_credentials,
+)
 from ingest.records import KIND_UNKNOWN, KINDS
 from tests.intake_lines import odd_lines
 
@@ -228,6 +240,85 @@ def test_only_what_changed_is_encoded_anew() -> None:
     found = Found("event", loads(fragment), fragment)
     changed = {key: value for key, value in found.record.items() if key != "a"} | {"d": None}
     assert respelled(found, changed) == b'{"b":"\\u00e9","c":[1, 2],"d":null}'
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(-9, 9), st.text()),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(
+                st.one_of(st.sampled_from(sorted(CREDENTIALS)), st.text(max_size=3)), inner
+            ),
+        ),
+        max_leaves=12,
+    ),
+    st.booleans(),
+)
+def test_json_without_credentials_is_json(value: Any, in_text: bool) -> None:
+    """Every text under such a name is gone, and the rest is what it was."""
+    hidden = loads(without_credentials(dumps(value), in_text=in_text))
+
+    def same(before: Any, after: Any, name: str = "") -> bool:
+        if isinstance(before, dict):
+            return before.keys() == after.keys() and all(
+                same(before[key], after[key], key) for key in before
+            )
+        if name in CREDENTIALS:
+            return after == REDACTED or isinstance(before, list)
+        if isinstance(before, list):
+            return all(same(*pair) for pair in zip(before, after, strict=True))
+        return bool(before == after)
+
+    assert same(value, hidden)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "field", "says"),
+    [
+        ({"attributes": [USER], "foo": 1}, "unknown-key", "foo", "no body has a member 'foo'"),
+        ({"attributes": {}, "event": {}}, "two-kinds", "", "'attributes' and 'event'"),
+        ({"attributes": "text"}, "not-an-object", "attributes", "must hold an object"),
+        ({"event": 5}, "not-an-object", "event", "must hold an object"),
+        ({"purchases": {}}, "not-an-object", "purchases", "must hold an array"),
+    ],
+)
+def test_a_line_that_is_nearly_a_form_is_told_so(
+    line: Any, code: str, field: str, says: str
+) -> None:
+    """What it nearly is, rather than that it says nothing of its kind."""
+    found = only(line)
+    assert isinstance(found, Misformed)
+    assert (found.code, found.field) == (code, field)
+    assert says in found.reason
+
+
+def test_a_body_with_a_member_too_many_is_told_so_whatever_the_kind() -> None:
+    """With an identity it is a record that has an attribute of that name."""
+    assert refusal({"foo": 1, "events": []}, "event") == ("unknown-key", KIND_UNKNOWN, "foo")
+    bare = {**USER, "events": [], "foo": 1}
+    assert only(bare, "attributes") == Found("attributes", bare, dumps(bare))
+
+
+def test_a_letter_of_a_line_too_long_stays_one() -> None:
+    """Its text is not there to be read again, and its reason still says so."""
+    letter = {"kind": KIND_UNKNOWN, "raw": "", "column": "invalid", "code": LINE_TOO_LONG}
+    found = only(letter | {"reason": "the line has 5,000,000 bytes"})
+    assert found == Misformed(
+        LINE_TOO_LONG, "the line has 5,000,000 bytes", b"", summary=TOO_LONG_LINE
+    )
+    assert only(letter) == Misformed(LINE_TOO_LONG, TOO_LONG_LINE, b"", summary=TOO_LONG_LINE)
+    assert refusal(letter | {"code": "not-json"})[0] == "not-json"
+
+
+@pytest.mark.parametrize("lines", [(b"nope", b'{"a":1,}'), (b'"\xff"', b'"ab\xff"')])
+def test_what_one_line_says_is_no_part_of_the_summary(lines: tuple[bytes, bytes]) -> None:
+    """Two lines with two reasons have one summary."""
+    one, two = map(only, lines)
+    assert isinstance(one, Misformed)
+    assert isinstance(two, Misformed)
+    assert one.reason != two.reason
+    assert one.summary == two.summary != ""
 
 
 def test_the_flag_goes_to_the_front() -> None:

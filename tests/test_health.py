@@ -38,7 +38,7 @@ def hear(
     batch = batch_of([(0, f"u{i}") for i in range(size)])
     told.sent(batch)
     told.answered(batch)
-    return told.hear(batch, outcome, now, asked_delay=0.0, bisecting_since=since, jitter=0.5)
+    return told.hear(batch, outcome, now, asked_delay=0.0, cut_alone_since=since, jitter=0.5)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_piece_whose_family_was_taken_is_no_sign_of_an_outage() -> None:
 def test_a_wrong_key_halts_at_once() -> None:
     """The reason to halt says that no data was judged."""
     halt = hear(health(), Unauthorized(401, "the key is wrong")).halt
-    assert str(halt) == "the key is wrong. Nothing was rejected or lost"
+    assert str(halt) == "the key is wrong. No record was given up for it"
 
 
 def test_refusing_everything_halts() -> None:
@@ -129,3 +129,11 @@ def test_too_many_without_smaller_caps_halts_in_the_end() -> None:
     halts = [hear(told, TooMany(400), size=40).halt for _ in range(REFUSALS_TO_HALT)]
     assert not any(halts[:-1])
     assert "give the account's number with --limits" in str(halts[-1])
+
+
+def test_a_destination_that_finds_everything_too_large_halts() -> None:
+    """A proxy with a smaller limit is no verdict on data: the run ends before all is rejected."""
+    told = health()
+    halts = [hear(told, TooLarge(413)).halt for _ in range(REFUSALS_TO_HALT)]
+    assert not any(halts[:-1])
+    assert "refuses every request as too large" in str(halts[-1])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.codec import dumps, loads
+from ingest.forms import TOO_LONG_LINE
 from ingest.intake import SLICE_LINES, Intake, IntakeRules, Refusal, Taken, Warned
 from ingest.proving import Proof
 from ingest.records import KIND_UNKNOWN, KINDS, ordinal_of, part_of, position
@@ -200,6 +201,7 @@ def test_a_record_that_fits_no_request_is_invalid() -> None:
     (refusal,) = one(line, largest=200).refusals
     assert refusal.code == "record-too-large"
     assert "200 at most" in refusal.reason
+    assert "200" not in refusal.summary
     assert refusal.record == line[len('{"attributes":') : -1]
 
 
@@ -276,6 +278,8 @@ def test_a_line_too_long_to_be_held_is_accounted_for() -> None:
     (refusal,) = taken.refusals
     assert (refusal.code, refusal.line, refusal.kind) == ("line-too-long", 7, KIND_UNKNOWN)
     assert "5,000,000 bytes" in refusal.reason
+    assert "not kept" in refusal.reason
+    assert (refusal.raw, refusal.summary) == (b"", TOO_LONG_LINE)
     assert (taken.read, len(taken.chunk), refusal.position) == (
         {KIND_UNKNOWN: 1},
         0,
@@ -289,10 +293,36 @@ def test_a_line_too_long_to_be_held_is_accounted_for() -> None:
     [("2020-01-31", "2020-01-31"), ("01/31/2020", ""), ("2020-01-31T10:00", "2020-01-31T10:00")],
 )
 def test_a_time_is_told_if_it_sorts_by_its_text(time: str, seen: str) -> None:
-    """Who looks for events of the past compares texts."""
+    """Who looks for events of the past compares texts; an attribute of that name is no time."""
+    row = dumps({"external_id": "u", "payload": GOOD["purchase"] | {"time": time}})
+    (taken,) = Intake(IntakeRules(kind="attributes")).take(0, [row], 1)
+    assert (len(taken.chunk), taken.time) == (1, "")
     line = dumps({"event": GOOD["event"] | {"time": time}})
     (taken,) = Intake(IntakeRules()).take(0, [line], 1)
     assert (len(taken.chunk), taken.time) == (1, seen)
+
+
+@pytest.mark.parametrize("name", ["api_key", "app_group_id", "company_secret"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"attributes":{"NAME":"sesame"}}',
+        '{"event":{"external_id":"u","name":"","NAME":"sesame","x":1.50}}',
+        '{"events":{"NAME" : ["sesame"]}}',
+        '{"NAME":"sesame","attributes":[{"external_id":"u"}],"other":1}',
+        '{"NAME":"sesame","attributes":[{"external_id":"u"}]',
+        '{"attributes":[],"NAME":"ses\\"sesame',
+        '{"NAME":"\xff sesame"}',
+        "NAME=sesame",
+        "{'NAME': 'sesame'}",
+        '{"payload":"{\\"NAME\\":\\"sesame\\"}"}',
+    ],
+)
+def test_a_refused_line_keeps_no_credential(name: str, line: str) -> None:
+    """Neither its record nor its text, JSON or not, and not its reason."""
+    (refusal,) = one(line.replace("NAME", name).encode("latin-1")).refusals
+    assert b"sesame" not in repr(refusal).encode()
+    assert b"[redacted]" in (refusal.record or refusal.raw or b"")
 
 
 def test_credentials_do_not_get_in() -> None:

@@ -39,13 +39,14 @@ CORE: Final = {
     "settings",
     "validation",
 }
+FILES: Final = {"appending"}  # what several of the edges write by
 EDGES: Final = {"observer", "sandbox", "sinks", "sources", "state", "throttle"}
 DRIVERS: Final = {"ledger", "pipeline"}
 FACADE: Final = {""}  # ingest/__init__.py: what users of the library import, and nothing below it
 TESTING: Final = {"testing"}
 CLI: Final = {"cli"}
 START: Final = {"__main__"}
-LEVELS: Final = (VALUES, CODEC, CORE, EDGES, DRIVERS, FACADE, TESTING, CLI, START)
+LEVELS: Final = (VALUES, CODEC, CORE, FILES, EDGES, DRIVERS, FACADE, TESTING, CLI, START)
 
 SIDEWAYS: Final = (CORE, DRIVERS)
 """Levels whose modules may import one another, as long as there is no cycle."""

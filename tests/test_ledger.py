@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from ingest.codec import loads
 from ingest.errors import LocalFailure
 from ingest.intake import Intake, IntakeRules
-from ingest.ledger import Ledger
+from ingest.ledger import SUMMARIES, Ledger
 from ingest.outcomes import Delivered, Invalid, Unanswered
 from ingest.records import EMPTY_COLUMN, KINDS, Batch, Column, position
 from ingest.retry import Disposition, Verdict
@@ -149,6 +149,36 @@ def test_a_success_may_be_queued_or_warned_of(tmp_path: Path) -> None:
         ("bad-thing", "part-2:11"),
         ("said-by-destination", "part-2:10"),
     }
+
+
+def test_the_report_holds_no_word_of_the_destination(tmp_path: Path) -> None:
+    """Its own sentences, which may hold a value, are in the letters and nowhere else."""
+    kept = ledger(tmp_path)
+    said = "no such user: ann@example.com"
+    codes = sorted(SUMMARIES)
+    verdicts = (
+        Verdict(0, 0, "rejected", "odd-thing", said, 400),
+        *(Verdict(0, 1, "failed", code, f"as told: {said}", 400) for code in codes),
+    )
+    outcome = Delivered(201, warnings=(said,))
+    kept.settle(batch(), Answer(outcome), Disposition(True, verdicts), attempts=1)
+    reasons = {reason.code: reason.reason for reason in kept.balance.reasons()}
+    assert "ann@" not in repr(reasons)
+    assert set(reasons) == {"odd-thing", *codes, "said-by-destination"}
+    assert "odd-thing" in reasons["odd-thing"]
+    assert "dead letter" in reasons["odd-thing"]
+    assert {reasons[code] for code in codes} == set(SUMMARIES.values())
+    assert all(said in letter["reason"] for letter in letters(kept))
+
+
+def test_reasons_of_lines_are_told_by_their_summary(tmp_path: Path) -> None:
+    """What is true of one line alone is in its letter."""
+    kept = ledger(tmp_path)
+    for taken in Intake(IntakeRules()).take(0, [b"nope", b'{"a":1,}'], 1):
+        kept.take_in(taken)
+    (reason,) = kept.balance.reasons()
+    assert (reason.reason, reason.count) == ("the line is not JSON", 2)
+    assert len({letter["reason"] for letter in letters(kept)}) == 2
 
 
 def test_a_delivery_without_a_word_of_success_is_counted(tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_a_learned_limit_is_a_ceiling_until_ours_is_lower() -> None:
             budget.accepted(now, sent=now)
             sent += 1
         else:
-            assert "the limit of about 19/s" in budget.waits_for(now)
+            assert "a limit of about 19/s" in budget.waits_for(now)
         now += max(delay, TICK)
     assert 180 <= sent <= 193
     while budget.rate < 40:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import get_args
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.outcomes import (
     MAX_WAIT,
+    QUOTED_CHARS,
     REASON_CHARS,
     Delivered,
     Outcome,
@@ -280,6 +281,38 @@ def test_no_half_of_a_secret_is_left_by_a_cut(pad: int) -> None:
     """Text is redacted before it is cut."""
     for filler in (" ", "x"):
         assert KEY[:8] not in quote(filler * pad + KEY + "y" * 9000, (KEY,), 10_000)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, QUOTED_CHARS + 100),
+    st.sampled_from((" ", "x", ".\t", "<title>", "<title>" + "x" * 189, "\0")),
+    st.sampled_from(("", "</title>", " y" * QUOTED_CHARS)),
+    st.booleans(),
+)
+@example(185, "x", "", True)
+@example(QUOTED_CHARS - 20, "x", "y", False)
+def test_no_part_of_a_secret_is_shown(at: int, filler: str, after: str, title: bool) -> None:
+    """Wherever it stands, across any cut, no eight characters of it are left."""
+    text = (filler * at)[:at] + KEY + after
+    if title:
+        text = f"<html><title>{text}"
+    shown = quote(text, (KEY,), 10_000) + read_body(response(500, text.encode()), (KEY,)).says
+    assert not [n for n in range(len(KEY) - 7) if KEY[n : n + 8] in shown]
+
+
+def test_a_secret_within_another_leaves_nothing_of_it() -> None:
+    """The longest is redacted first; what is not printable does not hide one either."""
+    assert redact("it is key-of-mine", ("key", "key-of-mine")) == "it is [redacted]"
+    assert quote("key-\0of-mine", ("key-of-mine",)) == "[redacted]"
+
+
+@pytest.mark.parametrize("status", [501, 505])
+def test_a_method_that_is_not_spoken_means_another_host(status: int) -> None:
+    """No wait helps: the operator is told to look at the URL."""
+    said = classify(response(status, b"no"))
+    assert isinstance(said, Refused)
+    assert "check the REST URL" in said.reason
 
 
 @pytest.mark.parametrize(

@@ -437,7 +437,7 @@ def test_a_halt_after_an_input_that_breaks_off_is_told(letters: Path) -> None:
         Setup(script=lambda batch, now: Unauthorized(401, "check the key"), letters=letters),
     )
     assert isinstance(driven.pipeline.error, Halted)
-    assert any("check the key" in notice for notice in driven.notices)
+    assert "check the key" in str(driven.pipeline.error)
 
 
 def test_old_events_bring_one_notice(letters: Path) -> None:

@@ -247,7 +247,9 @@ def check_numbers(
         )
     if found.bisecting:
         assert weather.bisected + 2 <= policy.bisect_requests
-        assert [piece.tries.suspect for piece in found.pieces] == [True, True]
+        # A refusal judges the data; only failures make a piece suspect.
+        suspect = isinstance(outcome, Unavailable) or before.suspect
+        assert [piece.tries.suspect for piece in found.pieces] == [suspect, suspect]
     resent = sum(len(piece.rows) for piece in found.pieces if piece.rows is not None)
     if not isinstance(outcome, Unanswered):
         assert found.duplicated == 0

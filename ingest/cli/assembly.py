@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from ingest.cli.options import SendOptions
@@ -37,32 +37,34 @@ OLD_EVENT = timedelta(days=1)
 
 @asynccontextmanager
 async def opened_sink(options: SendOptions) -> AsyncIterator[Sink]:
-    """Open the sink that `--to` names, and close it afterwards."""
+    """Open the sink that `--to` names, and close it afterwards.
+
+    Raises `ConfigError` for one that cannot be opened, `LocalFailure` if it cannot be closed well.
+    """
+    async with AsyncExitStack() as stack:
+        sink = await _opened(options, stack)
+        stack.push_async_callback(sink.aclose)
+        yield sink
+
+
+async def _opened(options: SendOptions, stack: AsyncExitStack) -> Sink:
     to = options.to or ""
-    sandbox: Sandbox | None = None
-    sink: Sink
     if to == "sandbox":
         sandbox = Sandbox(SandboxSettings(key=sandbox_key(), faults=options.faults))
         await sandbox.start()
-        sink = BrazeSink(sandbox.url, sandbox.key, options.endpoint, auth=options.auth)
-    elif to == "braze":
-        sink = BrazeSink(
+        stack.push_async_callback(sandbox.aclose)
+        return BrazeSink(sandbox.url, sandbox.key, options.endpoint, auth=options.auth)
+    if to == "braze":
+        return BrazeSink(
             secret(os.environ, "BRAZE_REST_URL"),
             secret(os.environ, "BRAZE_API_KEY"),
             options.endpoint,
             auth=options.auth,
             allow_http=options.allow_http,
         )
-    elif to.startswith("file:") and len(to) > len("file:"):
-        sink = FileSink(to.removeprefix("file:"), endpoint=ENDPOINTS[options.endpoint])
-    else:
-        raise ConfigError(f"--to {to!r} is no destination: it is one of {', '.join(SINKS)}")
-    try:
-        yield sink
-    finally:
-        await sink.aclose()
-        if sandbox is not None:
-            await sandbox.aclose()
+    if to.startswith("file:") and len(to) > len("file:"):
+        return FileSink(to.removeprefix("file:"), endpoint=ENDPOINTS[options.endpoint])
+    raise ConfigError(f"--to {to!r} is no destination: it is one of {', '.join(SINKS)}")
 
 
 def new_run() -> str:

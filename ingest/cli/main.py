@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +13,8 @@ from ingest.cli.import_ import import_
 from ingest.cli.replay import replay
 from ingest.cli.sample import sample
 from ingest.cli.sandbox import sandbox
+from ingest.cli.signals import SIGNAL_BASE
+from ingest.cli.streams import say
 from ingest.errors import IngestError
 
 
@@ -27,12 +30,15 @@ class Verbs(click.Group):
         try:
             return super().main(*args, **kwargs)
         except IngestError as error:
-            click.echo(f"ingest: {error}", err=True)
+            say(f"ingest: {error}")
             sys.exit(error.exit_status)
-        except BrokenPipeError:
-            # Whoever read our output has seen enough; stdout must not be flushed at exit.
-            sys.stdout = None
-            sys.exit(0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; interrupted before it hears signals itself, end as the shells expect."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(SIGNAL_BASE + signal.SIGINT)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

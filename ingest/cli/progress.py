@@ -11,6 +11,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
 
 from ingest.pipeline import Pipeline
 from ingest.settings import format_duration
@@ -31,11 +32,8 @@ class Notices:
 
     def notice(self, text: str) -> None:
         """Print a sentence."""
-        self._console.print(f"[yellow]![/] {_plain(text)}", highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+        said = Text.assemble(("!", "yellow"), " ", text)
+        self._console.print(said, highlight=False, soft_wrap=True)
 
 
 class Rates:
@@ -77,11 +75,11 @@ class Shown:
         if self._style == "plain":
             while True:
                 await asyncio.sleep(PLAIN_EVERY)
-                self._console.print(self._line(), highlight=False, soft_wrap=True)
+                self._console.print(Text(self._line()), highlight=False, soft_wrap=True)
         with Progress(
             SpinnerColumn(),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("{task.fields[line]}", markup=False),
             console=self._console,
             transient=True,
         ) as bar:
@@ -94,7 +92,7 @@ class Shown:
         done = self._share() * (self._total or 0)
         # Two lines: what is waited for must not be cut off by a narrow terminal.
         lines = " · ".join(self._progress()) + "\n" + " · ".join(self._requests())
-        bar.update(task, completed=done, line=_plain(lines))
+        bar.update(task, completed=done, line=lines)
 
     def _line(self) -> str:
         return " · ".join((*self._progress(), *self._requests()))

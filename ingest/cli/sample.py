@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import islice
 
 import click
 
 from ingest.cli.options import kind as kind_of
+from ingest.cli.streams import write_out
 from ingest.records import KINDS
 from ingest.samples import samples
 
@@ -41,7 +41,6 @@ def sample(count: int, kind: str | None, form: str, users: int | None, seed: int
     """
     kinds = KINDS if kind is None else (kind,)
     lines = samples(count, users=users, kinds=kinds, seed=seed, bare=kind is not None)
-    out = sys.stdout.buffer
-    while some := list(islice(lines, LINES_PER_WRITE)):
-        out.write(b"".join(some))
-    out.flush()
+    # Joined, as a write for each line is what would take the time.
+    written = (b"".join(some) for some in iter(lambda: list(islice(lines, LINES_PER_WRITE)), []))
+    write_out(written, what="the records")

@@ -50,6 +50,8 @@ def _parts(report: dict[str, Any], letters: tuple[str, int]) -> list[RenderableT
         parts.append(_reasons(report["reasons"]))
     if letters[1]:
         parts.append(Text(f"{_counted(letters[1], 'dead letter')} in {letters[0]}"))
+    if not report["records"]["read"] and report["state"] == "finished":
+        parts.append(Text("Nothing was read: the input holds no record"))
     return parts
 
 
@@ -78,30 +80,35 @@ def _counted(count: int, thing: str) -> str:
 
 def _requests(report: dict[str, Any]) -> str:
     requests, seconds = report["requests"], report["seconds"]
-    statuses = ", ".join(f"{count:,} x {name}" for name, count in requests["by_status"].items())
-    rate = report["records"]["read"] / seconds if seconds else 0.0
-    return (
-        f"{_counted(requests['sent'], 'request')} of {requests['records_each']:g} records in "
-        f"{format_duration(seconds)}, {rate:,.0f} records/s"
-        + (f" ({statuses})" if statuses else "")
-    )
+    said = _counted(requests["sent"], "request")
+    if requests["sent"]:
+        each = requests["records_each"]
+        said += f" of {each:g} record" + ("" if each == 1 else "s")
+    said += f" in {format_duration(seconds)}"
+    if (delivered := report["records"]["delivered"]) and seconds:
+        said += f", {delivered / seconds:,.0f} records/s"
+    if requests["by_status"]:
+        statuses = (f"{count:,} x {name}" for name, count in requests["by_status"].items())
+        said += f" ({', '.join(statuses)})"
+    return said
 
 
 def _reasons(reasons: list[dict[str, Any]]) -> Table:
-    table = Table(title="Reasons", title_justify="left", title_style="bold")
-    table.add_column("count", justify="right")
-    table.add_column("column")
-    table.add_column("code")
-    table.add_column("reason", overflow="fold", ratio=1)
+    table = Table(title="Reasons", title_justify="left", title_style="bold", caption_justify="left")
+    table.add_column("count", justify="right", no_wrap=True)
+    table.add_column("column", no_wrap=True)
+    # A code is searched for: on a narrow terminal the sentences give way, by folding.
+    table.add_column("code", no_wrap=True)
+    table.add_column("reason", overflow="fold")
     table.add_column("first at", overflow="fold")
     for reason in reasons[:MOST_REASONS]:
         table.add_row(
             f"{reason['count']:,}",
             Text(reason["column"], style=COLOURS.get(reason["column"], "yellow")),
-            reason["code"],
+            Text(reason["code"]),
             Text(reason["reason"]),
             Text(reason["example"]),
         )
     if (left := len(reasons) - MOST_REASONS) > 0:
-        table.caption = f"and {left:,} more: see --report"
+        table.caption = f"and {left:,} more: --report FILE has them all"
     return table

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from pathlib import Path
 from typing import Final
 
+from ingest.appending import append, close_synced, open_lines
 from ingest.errors import ConfigError, LocalFailure
 from ingest.outcomes import Delivered
 from ingest.records import Batch
@@ -21,9 +21,6 @@ from ingest.sinks.braze import ENDPOINTS, repeatable
 
 WRITTEN: Final = 200
 """Status that a written body is counted under: the plain success of HTTP."""
-
-PRIVATE: Final = 0o600
-"""The bodies are personal data: for the user alone."""
 
 
 class FileSink:
@@ -43,17 +40,11 @@ class FileSink:
         self._shape = BodyShape(endpoint.slots)
         self.overhead: Final = self._shape.overhead
         try:
-            self._fd: int | None = os.open(
-                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE
-            )
+            self._fd: int | None = open_lines(self.path)
         except OSError as error:
             raise ConfigError(
                 f"the file {self.path} cannot be opened for writing: {error.strerror}"
             ) from None
-        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        if self._regular:
-            os.fchmod(self._fd, PRIVATE)
-            self._end_torn_line()
 
     @property
     def host(self) -> str:
@@ -80,40 +71,18 @@ class FileSink:
         if fd is None:
             return
         try:
-            if self._regular:
-                os.fsync(fd)
+            close_synced(fd)
         except OSError as error:
             raise LocalFailure(f"{self.path} cannot be synced: {error.strerror}") from None
-        finally:
-            os.close(fd)
 
     def _write(self, line: bytes) -> None:
         fd = self._fd
         if fd is None:
             raise LocalFailure(f"{self.path} is closed: nothing more can be written to it")
-        rest = memoryview(line)
         try:
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+            append(fd, line)
         except OSError as error:
-            self._take_back(fd, len(line) - len(rest))
             raise LocalFailure(
                 f"writing to {self.path} failed: {error.strerror}; what was not written is not "
                 "counted as delivered"
             ) from None
-
-    def _take_back(self, fd: int, written: int) -> None:
-        """Cut a half line off again; best effort, as the disk is failing already."""
-        if self._regular and written:
-            try:
-                os.ftruncate(fd, os.fstat(fd).st_size - written)
-            except OSError:
-                return
-
-    def _end_torn_line(self) -> None:
-        """Put the end of line after what a crash may have left, so that it spoils no other."""
-        with self.path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            torn = size > 0 and file.seek(size - 1) >= 0 and file.read(1) != b"\n"
-        if torn:
-            self._write(b"\n")

@@ -7,6 +7,7 @@ nor what a file is (`formats`), nor records. Everything here may block; it is dr
 
 from __future__ import annotations
 
+import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +59,7 @@ class FileSource:
         self._block_bytes = block_bytes
         self._max_line_bytes = max_line_bytes
         self._paths, self.ignored = expand(paths)
-        """`ignored`: files of the given directories that are not NDJSON by their name."""
+        """`ignored`: what the given directories hold besides NDJSON files, by their names."""
         self.sizes = tuple(map(raw_size, self._paths))
         """Raw bytes of each input, None for a stream (stdin, a pipe)."""
         self._before = tuple(accumulate((size or 0 for size in self.sizes), initial=0))
@@ -107,11 +108,23 @@ class FileSource:
 
     def _open(self, part: int) -> BinaryIO:
         path = self._paths[part]
-        if path == STDIN:
-            if self._stdin is None and sys.stdin is None:
-                raise ValueError("it is closed")
-            return self._stdin or sys.stdin.buffer
-        return open(path, "rb", buffering=0)
+        if path != STDIN:
+            return open(path, "rb", buffering=0)
+        return _process_stdin() if self._stdin is None else self._stdin
+
+
+def _process_stdin() -> BinaryIO:
+    """Return stdin without a buffer: a thread that waits for it would hold the buffer's lock.
+
+    The interpreter cannot end then, and aborts. Raises `ValueError` if stdin is closed.
+    """
+    if sys.stdin is None:
+        raise ValueError("it is closed")
+    try:
+        fd = sys.stdin.fileno()
+    except io.UnsupportedOperation:  # something else was put in its place
+        return sys.stdin.buffer
+    return open(fd, "rb", buffering=0, closefd=False)
 
 
 class _Input:

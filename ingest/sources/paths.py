@@ -25,9 +25,10 @@ StrPath = str | os.PathLike[str]
 
 
 def expand(paths: Sequence[StrPath]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return (the inputs that are meant, in order; the files of directories left out).
+    """Return (the inputs that are meant, in order; what was left out of directories).
 
-    Globs and directories expand sorted, directories to the NDJSON files right in them, by name.
+    Globs and directories expand sorted, directories to the NDJSON files right in them, by name;
+    a folder that is left out has a slash at its end.
     Raises `InputError` for what matches nothing, is not there, holds no NDJSON, or is named twice
     (its records would be sent twice).
     """
@@ -92,12 +93,12 @@ def _matches(path: str) -> list[str]:
 
 
 def _of_directory(path: str, ignored: list[str]) -> list[str]:
-    """Return the NDJSON files of a directory, and note its other files as ignored."""
+    """Return the NDJSON files of a directory, and note what else it holds."""
     try:
         entries = sorted(
-            entry.path
+            os.path.join(entry.path, "") if entry.is_dir() else entry.path
             for entry in os.scandir(path)
-            if not entry.is_dir() and not entry.name.startswith(".")
+            if not entry.name.startswith(".")
         )
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {why(error)}.") from None

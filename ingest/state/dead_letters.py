@@ -6,19 +6,16 @@ settled (law 10). Knows the shape of a dead letter and nothing of why there is o
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ingest.appending import append, close_synced, open_lines
 from ingest.codec import dumps, verbatim
 from ingest.errors import LocalFailure
-
-PRIVATE = 0o600
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -78,44 +75,24 @@ class DeadLetterFile:
         if fd is None:
             return
         try:
-            if _is_file(fd):
-                os.fsync(fd)
+            close_synced(fd)
         except OSError as error:
             raise LocalFailure(
                 f"the dead letters in {self.path} may not be on the disk: {error.strerror}. Check "
                 "the disk, and run the same command again"
             ) from error
-        finally:
-            os.close(fd)
 
     def _append(self, data: bytes) -> None:
         if self._fd is None:
-            self._fd = self._opened()
-        rest = memoryview(data)
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._fd = open_lines(self.path)
         try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            append(self._fd, data)
         except OSError:
-            _take_back(self._fd, len(data) - len(rest))
             # Opened anew, it is looked at anew: half a letter may still be there.
             os.close(self._fd)
             self._fd = None
             raise
-
-    def _opened(self) -> int:
-        """Open the file, private to the user, at the start of a line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
-        try:
-            if _is_file(fd):
-                os.fchmod(fd, PRIVATE)
-                # A crash may have left half a letter, which must spoil no other.
-                if _is_torn(self.path):
-                    os.write(fd, b"\n")
-        except OSError:
-            os.close(fd)
-            raise
-        return fd
 
     def _encode(self, letter: DeadLetter, at: str) -> bytes:
         row: dict[str, Any] = {"v": 1, "run": self._run, "kind": letter.kind}
@@ -136,22 +113,3 @@ class DeadLetterFile:
             "source": letter.source,
         }
         return dumps(row)
-
-
-def _is_file(fd: int) -> bool:
-    """Whether it is a regular file; a pipe or a terminal has nothing to sync or to take back."""
-    return stat.S_ISREG(os.fstat(fd).st_mode)
-
-
-def _is_torn(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        return file.read() not in (b"", b"\n")
-
-
-def _take_back(fd: int, written: int) -> None:
-    """Cut off letters that are not settled, or half of one; best effort, as the disk is failing."""
-    if written and _is_file(fd):
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, os.fstat(fd).st_size - written)

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
+from ingest.appending import PRIVATE
 from ingest.codec import DecodeError, dumps, typed
-from ingest.state.dead_letters import PRIVATE
 
 FORGET_AFTER: Final = 7 * 86_400.0
 """Seconds after which an account is asked anew: contracts change, and asking costs a request."""

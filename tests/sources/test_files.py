@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,6 +237,40 @@ def test_the_process_stdin_is_the_default(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match=r"stdin cannot be opened: it is closed\."):
         read("-")
+
+
+def test_a_stdin_that_says_nothing_does_not_keep_the_process(tmp_path: Path) -> None:
+    """Interrupted while a thread waits for stdin, the command ends by itself, and says why."""
+    letters = tmp_path / "letters.ndjson"
+    command = ("import", "-", "--to", f"file:{tmp_path / 'out'}", "--dead-letters", str(letters))
+    with subprocess.Popen(
+        [sys.executable, "-m", "ingest", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(b'{"event":{"name":"nobody"}}\n')
+            process.stdin.flush()
+            until = time.monotonic() + 60
+            while not letters.exists() and process.poll() is None and time.monotonic() < until:
+                threading.Event().wait(0.02)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+            assert b"Fatal Python error" not in process.stderr.read()
+        finally:
+            process.kill()
+
+
+def test_stdin_is_read_without_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's own stdin is read by its number, and left open."""
+    with open(write(tmp_path / "in", TEXT)) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert text_of(read("-")) == TEXT
+        os.fstat(stdin.fileno())
 
 
 def test_a_stream_is_refused_before_the_first_block_of_any_input(tmp_path: Path) -> None:

@@ -29,10 +29,12 @@ def test_paths_keep_their_order_and_spelling(here: Path) -> None:
 
 
 def test_a_directory_gives_its_files_sorted_and_tells_what_it_left_out(here: Path) -> None:
-    """NDJSON by name, right in the directory; hidden files do not count."""
+    """NDJSON by name, right in the directory; folders are told by a slash, hidden ones are not."""
+    (here / ".git").mkdir()
+    (here / "folder.ndjson").mkdir()
     files, ignored = expand(["."])
     assert files == ("./[x].ndjson", "./a.json", "./b.ndjson", "./c.jsonl.gz")
-    assert ignored == ("./notes.txt",)
+    assert ignored == ("./below/", "./empty/", "./folder.ndjson/", "./notes.txt")
 
 
 def test_a_glob_is_sorted(here: Path) -> None:
