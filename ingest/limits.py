@@ -2,8 +2,8 @@
 
 Decides by our own limits (exact sliding windows, token buckets), by what the destination said
 (holds, what its window has left), and by what it showed (`ingest.learning`). The destination's
-word only ever tightens. Also when to pause reading (`Watermarks`). What a limit is, and the
-arithmetic of limits, is in `ingest.rates`, and can be imported from here.
+word only ever tightens. What a limit is, and the arithmetic of limits, is in `ingest.rates`, and
+can be imported from here.
 
 It does not wait, and knows neither clock nor dice: `now` is seconds of one monotonic clock,
 `jitter` is in [0, 1). How many requests run at once is decided in `ingest.inflight`.
@@ -20,7 +20,6 @@ from typing import Final
 
 import msgspec
 
-from ingest.errors import ConfigError
 from ingest.learning import Learner
 from ingest.outcomes import ServerWord
 from ingest.rates import (
@@ -38,7 +37,6 @@ __all__ = [
     "BucketLimit",
     "Budget",
     "RateLimit",
-    "Watermarks",
     "Window",
     "WindowLimit",
     "pacing",
@@ -357,21 +355,3 @@ def _meter(limit: RateLimit) -> Window | Bucket:
 def _sane(seconds: float | None, most: float) -> float:
     """Return a time that was told, or 0.0 if it is missing, negative, too long or no number."""
     return seconds if seconds is not None and 0.0 <= seconds <= most else 0.0
-
-
-class Watermarks:
-    """Pause at `high`, go on at `low`: what is full must empty noticeably before it fills again."""
-
-    def __init__(self, high: int, low: int) -> None:
-        if not 0 <= low < high:
-            raise ConfigError(
-                f"the low watermark ({low}) must be at least 0 and below the high one ({high})"
-            )
-        self.high = high
-        self.low = low
-        self.paused = False
-
-    def update(self, level: int) -> bool:
-        """Take in the level; return whether to pause."""
-        self.paused = level > self.low if self.paused else level >= self.high
-        return self.paused

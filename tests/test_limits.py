@@ -10,12 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import ConfigError
 from ingest.limits import (
     Bucket,
     BucketLimit,
     Budget,
-    Watermarks,
     Window,
     WindowLimit,
     parse_rate,
@@ -327,21 +325,3 @@ def test_two_below_a_clock_aligned_limit_are_enough(dialect: str, jitter: float)
     assert result.accepted >= 0.97 * 118 * 30
     sends = [(at, 1) for at in result.sends]
     assert fullest(sends, 1.0) <= 118
-
-
-# --- watermarks ---------------------------------------------------------------------------------
-
-
-def test_watermarks_pause_at_high_and_resume_at_low() -> None:
-    """Between the marks nothing changes."""
-    marks = Watermarks(high=10, low=4)
-    levels = [0, 9, 10, 12, 5, 4, 9, 11]
-    paused = [False, False, True, True, True, False, False, True]
-    assert [marks.update(level) for level in levels] == paused
-
-
-@pytest.mark.parametrize(("high", "low"), [(4, 4), (4, 5), (4, -1)])
-def test_watermarks_must_differ(high: int, low: int) -> None:
-    """A low mark that is not below the high one is a mistake."""
-    with pytest.raises(ConfigError, match="watermark"):
-        Watermarks(high, low)

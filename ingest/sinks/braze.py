@@ -361,16 +361,3 @@ class BrazeSink(HttpSink):
             auth=auth,
             allow_http=allow_http,
         )
-
-
-def braze_sink(
-    url: str,
-    key: str,
-    endpoint: str = "track",
-    *,
-    auth: str = "bearer",
-    allow_http: bool = False,
-    settings: HttpSettings | None = None,
-) -> HttpSink:
-    """Build a sink for Braze; the same as `BrazeSink(...)`, as a function like its siblings."""
-    return BrazeSink(url, key, endpoint, auth=auth, allow_http=allow_http, settings=settings)

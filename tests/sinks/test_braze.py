@@ -33,7 +33,6 @@ from ingest.sinks.braze import (
     MAX_WARNINGS,
     BrazeSink,
     BrazeWire,
-    braze_sink,
     error_code,
     interpret_track,
 )
@@ -496,14 +495,14 @@ def test_a_missing_key_is_named() -> None:
 def test_an_unknown_endpoint() -> None:
     """The choices are named."""
     with pytest.raises(ConfigError, match="track, track-bulk"):
-        braze_sink("https://rest.iad-01.braze.com", KEY, "users")
+        BrazeSink("https://rest.iad-01.braze.com", KEY, "users")
 
 
 def test_another_key_is_noticed_without_keeping_any() -> None:
     """The hash of the credential depends on key and salt, and shows neither."""
 
     def hashed(key: str, salt: bytes) -> str:
-        sink: HttpSink = braze_sink("https://rest.iad-01.braze.com", key)
+        sink: HttpSink = BrazeSink("https://rest.iad-01.braze.com", key)
         return sink.credential_hash(salt)
 
     assert hashed("a", b"1") == hashed("a", b"1")
