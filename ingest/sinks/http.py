@@ -108,7 +108,7 @@ class _Body(aiohttp.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         # aiohttp refuses to write to a closing transport before it takes a single byte. In any
         # other case the kernel may have taken some, whatever happens next.
-        transport: asyncio.Transport | None = writer.transport  # type: ignore[attr-defined]
+        transport: asyncio.Transport | None = writer.transport  # type: ignore[attr-defined]  # not in the abstract class
         self.left = transport is not None and not transport.is_closing()
         await writer.write(self._value)
 

@@ -213,7 +213,7 @@ class _Raw:
     def __init__(self, stream: BinaryIO) -> None:
         # Reading once returns what is there: a slow pipe must not wait until a block is full.
         self._fill: Callable[[bytearray], int | None] = (
-            getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]
+            getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]  # raw or buffered
         )  # every binary stream has one of them, only typeshed does not say so
         self._ahead = b""
         self.offset = 0

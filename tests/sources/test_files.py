@@ -24,8 +24,6 @@ from ingest.sources.base import Block
 from ingest.sources.files import FileSource
 from ingest.sources.formats import UTF8_BOM
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "braze-cdi-samples"
-
 LINES = [b'{"external_id": "u%d"}' % number for number in range(50_000)]
 TEXT = b"".join(line + b"\n" for line in LINES)
 
@@ -343,14 +341,3 @@ def test_leaving_off_early_closes_the_file(tmp_path: Path) -> None:
     blocks = FileSource([write(tmp_path / "a.ndjson", TEXT)]).blocks()
     next(blocks)
     blocks.close()  # type: ignore[attr-defined]  # it is a generator
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample files are not here")
-def test_real_sample_files() -> None:
-    """Braze's own samples: JSON lines are read; tables, Avro and Parquet are refused by name."""
-    files = FileSource([SHARED])
-    assert {Path(name).suffix for name in files.names} == {".json"}
-    assert all(line.startswith(b"{") for block in files.blocks() for line in block.lines())
-    for path in map(Path, files.ignored):
-        with pytest.raises(InputError, match=rf"{path.name} is (a CSV table|an Avro|a Parquet)"):
-            FileSource([path])
