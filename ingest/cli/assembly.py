@@ -148,9 +148,9 @@ def _ladder(options: SendOptions, sink: Sink) -> CapsLadder:
 
 def _recalled(options: SendOptions, sink: Sink, steps: tuple[Caps, ...]) -> CapsLadder:
     """Start from what an earlier run learned of this account."""
-    known = None
-    if (account := _account(options, sink)) is not None:
-        known = LearnedCaps(options.state).recall(account, time.time())
+    kept, known = LearnedCaps(options.state), None
+    if (account := _account(options, sink, kept)) is not None:
+        known = kept.recall(account, time.time())
     if known is None:
         return CapsLadder(steps)
     refused = known.refused
@@ -160,16 +160,19 @@ def _recalled(options: SendOptions, sink: Sink, steps: tuple[Caps, ...]) -> Caps
 
 def remember_caps(options: SendOptions, sink: Sink, ladder: CapsLadder) -> None:
     """Keep what this run learned of the account, if it was left to find out."""
-    account = _account(options, sink)
+    kept = LearnedCaps(options.state)
+    account = _account(options, sink, kept)
     if options.limits != "auto" or account is None or not ladder.learned:
         return
     learned = Learned(ladder.confirmed, ladder.least_refused, time.time())
-    LearnedCaps(options.state).remember(account, learned)
+    kept.remember(account, learned)
 
 
-def _account(options: SendOptions, sink: Sink) -> str | None:
-    """Name the account without naming it; None where there is none to speak of."""
+def _account(options: SendOptions, sink: Sink, kept: LearnedCaps) -> str | None:
+    """Name the account without naming it; None where there is none to speak of.
+
+    By the salt of the very `kept` that is asked or told: a file not yet written has a new one.
+    """
     if options.to == "sandbox" or not isinstance(sink, HttpSink):
         return None
-    salt = LearnedCaps(options.state).salt
-    return f"{sink.credential_hash(salt + sink.host.encode())}:{sink.endpoint.name}"
+    return f"{sink.credential_hash(kept.salt + sink.host.encode())}:{sink.endpoint.name}"
