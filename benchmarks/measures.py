@@ -43,7 +43,8 @@ def packing(corpus: str, count: int, caps: Caps) -> float:
     batcher = Batcher(slots=3, overhead=64)
     since = time.process_time()
     for some in taken:
-        batcher.add(some.chunk)
+        for chunk in some.chunks:
+            batcher.add(chunk)
         while batch := batcher.take(caps, partial=False):
             batcher.release(batch.users())
     return count / (time.process_time() - since)

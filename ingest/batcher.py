@@ -4,29 +4,33 @@ Decides by the caps it is given and by one rule: a user is in one request at a t
 that is left out bars its user's later ones. Knows neither time nor destination; a batch forms when
 somebody asks for one. Memory is whatever was added and not yet taken, and `nbytes` says how much.
 
-The first record of a user that has none here goes into the queue of its slot. Until that record is
-settled, the user's later ones wait in the user's lane, or go with it. So no two records in the
-queues have the same user, none there has a user in flight, and a queue is packed by slices, without
-a look at its records. Every user that is here or in flight has an entry in `_users`:
+The first record of a user that has none here goes into a queue: of its partition, of its slot.
+Until that record is settled, the user's later ones wait in the user's lane, or go with it. So no
+two records in the queues have the same user, none there has a user in flight, and a queue is packed
+by slices, without a look at its records. Every user that is here or in flight has an entry in
+`_users`:
 
 - an int: where the user's record is, `QUEUED` or the id of a batch, and nothing waits behind it;
-- a `_Lane`: more of the user's records wait, behind that record (its `holder`), or for a place
-  (when the holder is `FREE`).
+- a `Lane`: more of the user's records wait, behind that record (its `holder`), or for a place
+  (when the holder is `FREE`), whatever partitions they are of.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable
-from itertools import accumulate, chain, compress
-from typing import Final, NamedTuple
+from itertools import chain, compress
+from operator import sub
+from typing import Final
 
-import msgspec
-
+from ingest.filling import Folding, Open
+from ingest.lots import Lot, Lots
 from ingest.profiles import Caps
-from ingest.queues import Open, Queue, Rows
+from ingest.queues import Lane, Rows, Waiting, bytes_of, fitting
 from ingest.records import Batch, Chunk, UserKey
+
+__all__ = ["Batcher", "Folding"]
 
 FREE: Final = -1
 """Holder of a lane whose user has no record in a queue or a batch."""
@@ -38,7 +42,8 @@ RECORD_OVERHEAD: Final = 256
 """Bytes that a record costs beside its fragment: key, position, line and its share of the lists."""
 
 LEFT_OUT_BATCHES: Final = 20
-"""Look-ahead for a fuller request, in full batches: beyond it, an unfilled slot is accepted."""
+"""Look-ahead for a fuller request, in full batches: beyond it, an unfilled slot is accepted, and so
+is a partition with few records."""
 
 MAJOR_SHARE: Final = 0.75
 """A slot that gets at least this share of what the busiest slot gets is worth waiting for; a rarer
@@ -47,50 +52,40 @@ one cannot be full in every request, however far we look ahead."""
 SHARE_MEMORY: Final = 5_000.0
 """Records over which a slot's share is remembered."""
 
-
-class _Waiting(NamedTuple):
-    """A record in a lane; its bytes are its own, not a view of its chunk."""
-
-    fragment: bytes
-    slot: int
-    position: int
-    line: int
-
-
-class _Lane(msgspec.Struct):
-    key: UserKey
-    holder: int
-    waiting: deque[_Waiting]
+WINDOW: Final = 256
+"""Rows that are looked at in one step where lanes wait behind some of them: more than a request
+with small caps takes, and few enough to be looked at again and again where a large one fills up."""
 
 
 class Batcher:
     """Packs chunks into batches.
 
     `slots` is the number of arrays of a request; `overhead` an upper bound of the bytes that wrap
-    the arrays in a body, counted against the byte cap.
+    the arrays in a body, counted against the byte cap. With `folding`, slots are kinds of records
+    that go into one item per user: which of them are full is of no interest then.
     """
 
-    def __init__(self, *, slots: int, overhead: int) -> None:
+    def __init__(self, *, slots: int, overhead: int, folding: Folding | None = None) -> None:
         self._slots = slots
         self._overhead = overhead
+        self._folding = folding
         self._only = [bytes(int(value == slot) for value in range(256)) for slot in range(slots)]
-        self._users: dict[UserKey, int | _Lane] = {}
-        self._queues = [Queue() for _ in range(slots)]
+        self._users: dict[UserKey, int | Lane] = {}
+        self._lots = Lots(slots)
         self._followed: set[UserKey] = set()  # users with a lane behind a record in a queue
-        self._runnable: list[deque[_Lane]] = [deque() for _ in range(slots)]
-        self._boarding: list[_Lane] = []  # lanes that began behind the open batch
+        self._boarding: list[Lane] = []  # lanes that have begun behind the open batch
         self._id = 1
-        self._open = Open(slots)
-        self._full = False
+        self._none = self._open = Open(Caps((0,) * slots, 0, 0), overhead)
         self._arrived = [0.0] * slots
         self._major = [True] * slots
+        self._queued = 0
         self._waiting = 0
         self._barred = 0
         self.nbytes = 0
 
     def __len__(self) -> int:
         """Records added and in no batch yet."""
-        return sum(map(len, self._queues)) + self._waiting + self._open.total
+        return self._queued + self._waiting + self._open.total
 
     @property
     def barred(self) -> int:
@@ -126,39 +121,51 @@ class Batcher:
                 self._park(chunk, row, key, place)
         self._enqueue(chunk, bytes(slots), counts)
 
-    def take(self, caps: Caps, generation: int = 0, *, partial: bool) -> Batch | None:
+    def take(
+        self, caps: Caps, generation: int = 0, *, partial: bool, more: bool = True
+    ) -> Batch | None:
         """Return the next batch, or None while none may go.
 
         With `partial` false only a full batch is returned: at a cap, or with the look-ahead used
-        up; what was gathered stays open for the next call. With `partial` true whatever may go
-        goes. No user of the batch is in another one until `release`.
+        up; what was gathered stays open for the next call. A folding batch that has all the users
+        it may have waits for more of their records, unless `more` says that none will be added
+        soon. With `partial` true whatever may go goes. All records of the batch are of one
+        partition, and no user of it is in another batch until `release`.
         """
-        if self._exceeds(caps):
+        if self._open.total and not self._open.under(caps):
             self._reopen()
-        self._open.per_user_cap = caps.per_user
-        self._full = False
-        self._fill_from_lanes(caps)
-        self._fill_from_queues(caps)
+        if not self._open.total:
+            if not self._lots:
+                return None
+            self._begin(caps)
         opened = self._open
-        if not opened.total or not (partial or self._is_full(caps)):
+        self._fill_from_boarding()
+        lot = self._lots.of(opened.partition)
+        self._fill_from_lanes(lot)
+        self._fill_from_queues(lot)
+        if not opened.total or not (partial or self._may_go(caps, more)):
             return None
-        batch = Batch(self._id, self._id, opened.columns(), generation)
+        batch = opened.batch(self._id, generation)
         self._id += 1
-        self._open = Open(self._slots)
-        self._boarding.clear()
+        self._open = self._none
+        self._lots.went(opened.partition, opened.total)
         self.nbytes -= opened.nbytes + RECORD_OVERHEAD * opened.total
         return batch
 
     def release(self, users: Iterable[UserKey]) -> None:
         """Let users go: their batch is settled, and their waiting records may be packed."""
-        places = self._users
+        places, lot, of = self._users, None, None
         for user in users:
             lane = places.pop(user)
             if type(lane) is not int:
-                assert isinstance(lane, _Lane)
+                assert isinstance(lane, Lane)
                 places[user] = lane
                 self._free(lane)
-                self._runnable[lane.waiting[0].slot].append(lane)
+                first = lane.waiting[0]
+                if lot is None or first.partition is not of:
+                    of = first.partition
+                    lot = self._lots.of(of)
+                lot.runnable[first.slot].append(lane)
 
     # Taking in
 
@@ -172,6 +179,10 @@ class Batcher:
         self._major = [seen >= worth for seen in self._arrived]
 
     def _enqueue(self, chunk: Chunk, slots: bytes, counts: list[int]) -> None:
+        if not any(counts):
+            return
+        self._queued += sum(counts)
+        lot = self._lots.of(chunk.partition)
         for slot, count in enumerate(counts):
             if count == len(chunk):
                 rows = Rows(chunk.fragments, chunk.keys, chunk.positions, chunk.lines)
@@ -185,19 +196,23 @@ class Batcher:
                 )
             else:
                 continue
-            self._queues[slot].add(rows)
+            lot.add(slot, rows)
 
-    def _park(self, chunk: Chunk, row: int, key: UserKey, place: int | _Lane) -> None:
+    def _park(self, chunk: Chunk, row: int, key: UserKey, place: int | Lane) -> None:
         """Let a record wait behind an earlier one of its user."""
-        record = _Waiting(
-            bytes(chunk.fragments[row]), chunk.slots[row], chunk.positions[row], chunk.lines[row]
+        record = Waiting(
+            bytes(chunk.fragments[row]),
+            chunk.slots[row],
+            chunk.positions[row],
+            chunk.lines[row],
+            chunk.partition,
         )
         self._waiting += 1
-        if isinstance(place, _Lane):
+        if isinstance(place, Lane):
             place.waiting.append(record)
             self._barred += place.holder >= 0
             return
-        lane = self._users[key] = _Lane(key, place, deque((record,)))
+        lane = self._users[key] = Lane(key, place, deque((record,)))
         if place == QUEUED:
             self._followed.add(key)
         else:
@@ -205,200 +220,177 @@ class Batcher:
             if place == self._id:
                 self._boarding.append(lane)
 
-    def _free(self, lane: _Lane) -> None:
+    def _free(self, lane: Lane) -> None:
         lane.holder = FREE
         self._barred -= len(lane.waiting)
 
     # The batch being filled
 
-    def _exceeds(self, caps: Caps) -> bool:
-        opened = self._open
-        return opened.total > 0 and (
-            opened.total > caps.total
-            or opened.nbytes > caps.body_bytes - self._overhead
-            or opened.per_user_cap != caps.per_user
-            or any(len(rows) > cap for rows, cap in zip(opened.keys, caps.per_slot, strict=True))
+    def _begin(self, caps: Caps) -> None:
+        """Begin a batch of the partition that goes next."""
+        partition, passed_over = self._lots.next(caps.fill, LEFT_OUT_BATCHES * caps.fill)
+        self._open = Open(
+            caps, self._overhead, partition, folding=self._folding, passed_over=passed_over
         )
 
     def _reopen(self) -> None:
         """Put the open batch back: its records become the first ones of their lanes."""
-        opened, self._open = self._open, Open(self._slots)
+        opened, self._open = self._open, self._none
         self._boarding.clear()
-        rows = sorted(
-            (position, slot, index)
-            for slot, positions in enumerate(opened.positions)
-            for index, position in enumerate(positions)
-        )
-        touched: dict[UserKey, _Lane] = {}
-        for position, slot, index in reversed(rows):
-            key = opened.keys[slot][index]
+        touched: dict[UserKey, Lane] = {}
+        for key, record in reversed(opened.rows()):
             lane = touched.get(key)
             if lane is None:
                 place = self._users[key]
-                lane = place if isinstance(place, _Lane) else _Lane(key, self._id, deque())
+                lane = place if isinstance(place, Lane) else Lane(key, self._id, deque())
                 self._free(lane)
                 self._users[key] = touched[key] = lane
-            fragment = bytes(opened.fragments[slot][index])
-            lane.waiting.appendleft(_Waiting(fragment, slot, position, opened.lines[slot][index]))
-            self._waiting += 1
+            lane.waiting.appendleft(record)
+        self._waiting += opened.total
         # `touched` runs from the last record to the first: the front of the line keeps that order.
+        runnable = self._lots.of(opened.partition).runnable
         for lane in touched.values():
-            self._runnable[lane.waiting[0].slot].appendleft(lane)
+            runnable[lane.waiting[0].slot].appendleft(lane)
 
-    def _is_full(self, caps: Caps) -> bool:
-        """At a cap, with each slot full that is worth waiting for, or with the look-ahead used."""
-        opened = self._open
-        if self._full or opened.total >= caps.total:
-            return True
-        wanting = any(
-            major and len(keys) < cap
-            for keys, cap, major in zip(opened.keys, caps.per_slot, self._major, strict=True)
+    def _may_go(self, caps: Caps, more: bool) -> bool:
+        """At a cap, with nothing in it worth waiting for, or with the look-ahead used up."""
+        left_out = self._queued + self._waiting - self._barred + self._open.passed_over
+        return left_out >= LEFT_OUT_BATCHES * caps.fill or self._open.complete(
+            self._major, more=more
         )
-        left_out = sum(map(len, self._queues)) + self._waiting - self._barred
-        return not wanting or left_out >= LEFT_OUT_BATCHES * caps.total
 
     # Where records come from: lanes first, for their users have waited
 
-    def _fill_from_lanes(self, caps: Caps) -> None:
+    def _fill_from_boarding(self) -> None:
+        # What does not fit now never does: another record of its user would have to leave.
         for lane in self._boarding:
-            if lane.waiting and not self._full:
-                self._barred -= self._board(caps, lane)
-        for runnable in self._runnable:
-            while runnable and not self._full:
-                lane = runnable.popleft()
-                if not self._board(caps, lane):
-                    runnable.appendleft(lane)
+            self._barred -= self._board(lane, begun=True)
+        self._boarding.clear()
+
+    def _fill_from_lanes(self, lot: Lot) -> None:
+        if not any(lot.runnable):
+            return
+        opened = self._open
+        new_users = opened.new_users
+        # The slot whose lane is the oldest first: no slot's lanes keep those of another one out.
+        lines = sorted(filter(None, lot.runnable), key=lambda lanes: lanes[0].waiting[0].position)
+        for runnable in lines:
+            while runnable and not opened.full and new_users > 0:
+                lane = runnable[0]
+                if not self._board(lane, begun=False):
                     break
+                runnable.popleft()
+                new_users -= 1
                 self._hold(lane)
 
-    def _board(self, caps: Caps, lane: _Lane) -> int:
-        """Move what fits from the front of a lane into the open batch; return how many did."""
-        opened, waiting, moved = self._open, lane.waiting, 0
-        while waiting:
-            record = waiting[0]
-            if not self._fits(caps, lane.key, record.slot, len(record.fragment)):
-                break
-            waiting.popleft()
-            opened.fragments[record.slot].append(record.fragment)
-            opened.keys[record.slot].append(lane.key)
-            opened.positions[record.slot].append(record.position)
-            opened.lines[record.slot].append(record.line)
-            opened.total += 1
-            opened.nbytes += len(record.fragment) + 1
-            if caps.per_user is not None:
-                opened.per_user[lane.key] = opened.per_user.get(lane.key, 0) + 1
-            moved += 1
+    def _board(self, lane: Lane, *, begun: bool) -> int:
+        """Move what fits from the front of a lane into the open batch; return how many did.
+
+        `begun` says whether the batch has a record of the lane's user.
+        """
+        moved = self._open.board(lane.key, lane.waiting, begun=begun)
         self._waiting -= moved
-        if moved and not waiting:
+        if moved and not lane.waiting:
             self._users[lane.key] = self._id
         return moved
 
-    def _fits(self, caps: Caps, key: UserKey, slot: int, size: int) -> bool:
-        """Check a record against every cap; a cap that ends the whole batch sets `_full`."""
-        opened = self._open
-        if opened.total >= caps.total or (
-            opened.nbytes + size + 1 > caps.body_bytes - self._overhead
-        ):
-            self._full = True
-            return False
-        if len(opened.keys[slot]) >= caps.per_slot[slot]:
-            return False
-        return caps.per_user is None or opened.per_user.get(key, 0) < caps.per_user
-
-    def _hold(self, lane: _Lane) -> None:
+    def _hold(self, lane: Lane) -> None:
         """Note that a lane's user is in the open batch now, and what still waits is barred."""
         lane.holder = self._id
         self._barred += len(lane.waiting)
 
-    def _fill_from_queues(self, caps: Caps) -> None:
-        while any(counts := self._quota(caps)):
-            pieces = self._first(counts)
-            leader = self._first_followed(pieces)
+    def _fill_from_queues(self, lot: Lot) -> None:
+        while any(counts := self._quota(lot)):
+            pieces = lot.first(counts)
+            leader = self._last_leader(pieces, counts)
             if leader is not None:
                 # A user's records go together: what follows goes before what is younger.
                 counts = [
                     sum(bisect_right(rows.positions, leader) for rows in some) for some in pieces
                 ]
-                pieces = self._first(counts)
-            room = caps.body_bytes - self._overhead - self._open.nbytes
-            nbytes = sum(counts) + sum(
-                sum(map(len, rows.fragments)) for some in pieces for rows in some
-            )
+                pieces = lot.first(counts)
+            nbytes, room = bytes_of(pieces), self._open.room
             if nbytes > room:
-                self._full = True
-                counts, nbytes = _fitting(pieces, room)
-                pieces = self._first(counts)
-            self._enter(caps, pieces, counts, nbytes)
+                self._open.full = True
+                counts = fitting(pieces, room)
+                pieces = lot.first(counts)
+                nbytes = bytes_of(pieces)
+            lot.drop(counts)
+            self._enter(pieces, sum(counts), nbytes)
 
-    def _first(self, counts: list[int]) -> list[list[Rows]]:
-        """Return the first rows of each queue."""
-        return [queue.first(count) for queue, count in zip(self._queues, counts, strict=True)]
+    def _last_leader(self, pieces: list[list[Rows]], counts: list[int]) -> int | None:
+        """Return the position of the row with a lane behind it that the batch is cut at.
 
-    def _first_followed(self, pieces: list[list[Rows]]) -> int | None:
-        """Return the position of the oldest row with a lane behind it."""
-        followed = self._followed
+        It is the oldest one. With folding, where whole lanes go along and there are many of them,
+        it is the last one up to which all that follows fits in any case, for then nothing can be
+        left out for what is younger. None if there is nothing to be cut.
+        """
+        followed, opened = self._followed, self._open
         if not followed:
             return None
+        led = [rows for some in pieces for rows in some if not followed.isdisjoint(rows.keys)]
+        if not led:
+            return None
+        if self._folding is not None:
+            places = min(opened.all_places - sum(counts), *map(sub, opened.places, counts))
+            return self._last_safe(led, places, opened.room - bytes_of(pieces))
         return min(
-            (
-                next(compress(rows.positions, map(followed.__contains__, rows.keys)))
-                for some in pieces
-                for rows in some
-                if not followed.isdisjoint(rows.keys)
-            ),
-            default=None,
+            next(compress(rows.positions, map(followed.__contains__, rows.keys))) for rows in led
         )
 
-    def _enter(self, caps: Caps, pieces: list[list[Rows]], counts: list[int], nbytes: int) -> None:
-        """Move the first rows of the queues into the open batch, and a lane behind one of them."""
-        opened, users = self._open, self._users
-        opened.total += sum(counts)
-        opened.nbytes += nbytes
-        led: list[int | _Lane] = []
-        for slot, some in enumerate(pieces):
-            self._queues[slot].drop(counts[slot])
-            for rows in some:
-                opened.put(slot, rows)
-                lanes = {key: users[key] for key in self._followed.intersection(rows.keys)}
-                users.update(dict.fromkeys(rows.keys, self._id))
-                users.update(lanes)
-                self._followed.difference_update(lanes)
-                led += lanes.values()
-                if caps.per_user is not None:
-                    opened.per_user.update(dict.fromkeys(rows.keys, 1))
-        for lane in led:
-            assert isinstance(lane, _Lane)
-            self._hold(lane)
-            self._barred -= self._board(caps, lane)
+    def _last_safe(self, led: list[Rows], places: int, room: int) -> int | None:
+        """Return where to cut if lanes may have so many places and so much room; None: nowhere."""
+        followed, users = self._followed, self._users
+        leaders = sorted(
+            (position, key)
+            for rows in led
+            for position, key in zip(rows.positions, rows.keys, strict=True)
+            if key in followed
+        )
+        last = leaders[0][0]
+        for position, key in leaders:
+            lane = users[key]
+            assert isinstance(lane, Lane)
+            places -= len(lane.waiting)
+            if places >= 0:
+                room -= sum(len(record.fragment) + 1 for record in lane.waiting)
+            if places < 0 or room < 0:
+                return last
+            last = position
+        return None
 
-    def _quota(self, caps: Caps) -> list[int]:
+    def _enter(self, pieces: list[list[Rows]], count: int, nbytes: int) -> None:
+        """Move rows from the queues into the open batch, and then the lanes behind some of them."""
+        users, followed = self._users, self._followed
+        self._queued -= count
+        self._open.put(pieces, count, nbytes)
+        led: list[Lane] = []
+        for rows in chain.from_iterable(pieces):
+            if not followed or followed.isdisjoint(rows.keys):
+                users.update(dict.fromkeys(rows.keys, self._id))
+                continue
+            lanes = {key: users[key] for key in filter(followed.__contains__, rows.keys)}
+            users.update(dict.fromkeys(rows.keys, self._id))
+            users.update(lanes)
+            followed.difference_update(lanes)
+            led += [lane for lane in lanes.values() if isinstance(lane, Lane)]
+        for lane in led:
+            self._hold(lane)
+            self._barred -= self._board(lane, begun=True)
+
+    def _quota(self, lot: Lot) -> list[int]:
         """How many rows of each queue go: as many as fit, the oldest first where not all do."""
-        opened, room = self._open, caps.total - self._open.total
-        counts = [
-            min(cap - len(keys), len(queue))
-            for keys, cap, queue in zip(opened.keys, caps.per_slot, self._queues, strict=True)
-        ]
-        if self._full or room <= 0:
+        opened, room = self._open, self._open.new_users
+        if opened.full or room <= 0 or not lot.queued:
             return [0] * self._slots
+        if self._followed:
+            room = min(room, WINDOW)
+        counts = list(map(min, opened.places, map(len, lot.queues)))
         if sum(counts) <= room:
             return counts
         heads = [
             queue.positions(min(count, room))
-            for queue, count in zip(self._queues, counts, strict=True)
+            for queue, count in zip(lot.queues, counts, strict=True)
         ]
         last = sorted(chain.from_iterable(heads))[room - 1]
         return [bisect_right(head, last) for head in heads]
-
-
-def _fitting(pieces: list[list[Rows]], room: int) -> tuple[list[int], int]:
-    """Return how many rows of each slot fit into `room` bytes, oldest first, and their bytes."""
-    rows = sorted(
-        (position, slot, len(fragment) + 1)
-        for slot, some in enumerate(pieces)
-        for part in some
-        for position, fragment in zip(part.positions, part.fragments, strict=True)
-    )
-    ends = list(accumulate(size for _, _, size in rows))
-    fitting = bisect_right(ends, room)
-    slots = Counter(slot for _, slot, _ in rows[:fitting])
-    return [slots[slot] for slot in range(len(pieces))], ends[fitting - 1] if fitting else 0

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ingest.codec import JSONDecodeError, dumps, loads, typed, verbatim
-from ingest.records import KIND_UNKNOWN, KINDS
+from ingest.records import ATTRIBUTES, KIND_UNKNOWN, KINDS
 
 ARRAYS: Final = {"attributes": "attributes", "events": "event", "purchases": "purchase"}
 """Arrays of a request body, and the kind of what they hold."""
@@ -241,10 +241,19 @@ def _request_shaped(line: bytes, value: dict[str, Any]) -> Iterator[Found | Misf
 def _dead_letter(line: bytes, value: dict[str, Any]) -> Found | Misformed:
     kind, record = value.get("kind"), value["record"]
     if kind not in KINDS:
-        reason = "the dead letter's 'kind' must be attributes, event or purchase"
+        reason = (
+            "the dead letter's 'kind' must be attributes, event or purchase: what `ingest send` "
+            "sent, it sends again"
+        )
         return Misformed("no-kind", reason, line, field="kind")
     if not isinstance(record, dict):
         return Misformed("not-an-object", "the dead letter's 'record' is no object", line, kind)
+    if value.get("warned") is True and kind != KINDS[ATTRIBUTES]:
+        reason = (
+            "the record was delivered, but for a piece: sent again it would count twice. To do so "
+            "all the same, take 'warned' out of the line"
+        )
+        return Misformed("delivered-before", reason, line, kind, "warned")
     return Found(kind, record, bytes(_MEMBERS.decode(line)["record"]))
 
 

@@ -66,7 +66,8 @@ class Fixed:
 class InFlight:
     """Adaptive: what the rate needs, unless the destination shows that it is too much.
 
-    `rate` is requests a second that the budgets let go; set it again whenever they change.
+    `rate` is requests a second that the budgets let go (where requests cost more than 1, of such a
+    size as they have now; inf if nothing limits them); set it again whenever that changes.
     """
 
     def __init__(self, rate: float = math.inf, *, most: int = MOST) -> None:
@@ -123,7 +124,8 @@ class InFlight:
         if self._smoothed is None or math.isinf(self.rate):
             return self.most
         rtt = min(self._smoothed, SLOW * self.least_rtt)
-        return min(self.most, max(FIRST, math.ceil(self.rate * rtt * HEADROOM)))
+        needed = min(self.most, self.rate * rtt * HEADROOM)  # first, for no int is as large as inf
+        return min(self.most, max(FIRST, math.ceil(needed)))
 
     def _is_slow(self) -> bool:
         return (self._smoothed or 0.0) > SLOW * self.least_rtt + SLOW_FLOOR

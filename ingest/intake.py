@@ -22,13 +22,22 @@ from ingest.forms import (
     Misformed,
     content_of,
     flagged,
-    records_of,
-    respelled,
     without_credentials,
 )
 from ingest.proving import DOUBTFUL, Proof, Prover
-from ingest.records import ATTRIBUTES, KIND_UNKNOWN, KINDS, Chunk, Fragment, UserKey, position
-from ingest.validation import Grade, Problem, examine, identity_only, is_day, mend
+from ingest.records import (
+    ATTRIBUTES,
+    KIND_UNKNOWN,
+    KINDS,
+    WHOLE,
+    Chunk,
+    Fragment,
+    Partition,
+    UserKey,
+    position,
+)
+from ingest.schemas import Encoded, Schema, TrackSchema
+from ingest.validation import Grade, Problem, is_day, mend
 
 SLICE_LINES: Final = 256
 """Lines judged at once: about half a millisecond of work, so that the loop stays answering."""
@@ -84,10 +93,11 @@ class Warned(msgspec.Struct, frozen=True):
 class Taken(msgspec.Struct):
     """What became of some lines: `read` counts records by kind, `warned` those with a warning.
 
+    `chunks` hold the valid ones in source order, one for each run of records of one partition.
     `time` is that of one event or purchase among them, as text; empty if there is none.
     """
 
-    chunk: Chunk
+    chunks: Sequence[Chunk]
     read: dict[str, int]
     refusals: Sequence[Refusal] = ()
     warnings: Sequence[Warned] = ()
@@ -96,19 +106,25 @@ class Taken(msgspec.Struct):
 
 
 class Intake:
-    """Judges lines, and numbers the records of each part from 0."""
+    """Judges lines by the schema of a destination, and numbers the records of each part from 0."""
 
-    def __init__(self, rules: IntakeRules) -> None:
+    def __init__(self, rules: IntakeRules, schema: Schema | None = None) -> None:
         self._rules = rules
+        self._schema: Schema = schema or TrackSchema()
         self._ordinals: Counter[int] = Counter()
         self._prover = Prover(
             rules.kind, largest=rules.largest, update_existing_only=rules.update_existing_only
         )
 
-    def take(self, part: int, lines: Sequence[bytes], first_line: int) -> Iterator[Taken]:
-        """Judge lines of a part, `first_line` being the 1-based number of the first of them."""
+    def take(
+        self, part: int, lines: Sequence[bytes], first_line: int, now: float = 0.0
+    ) -> Iterator[Taken]:
+        """Judge lines of a part, `first_line` being the 1-based number of the first of them.
+
+        `now` is the time of day in epoch seconds, for destinations that mind the age of an event.
+        """
         for start in range(0, len(lines), SLICE_LINES):
-            yield self._judge(part, lines[start : start + SLICE_LINES], first_line + start)
+            yield self._judge(part, lines[start : start + SLICE_LINES], first_line + start, now)
 
     def oversize(self, part: int, line: int, length: int) -> Taken:
         """Account for a line of `length` bytes that was too long to be held."""
@@ -120,7 +136,7 @@ class Intake:
         refusal = Refusal(
             KIND_UNKNOWN, LINE_TOO_LONG, "", reason, at, line, raw=b"", summary=TOO_LONG_LINE
         )
-        return Taken(_NO_RECORDS, {KIND_UNKNOWN: 1}, (refusal,))
+        return Taken((), {KIND_UNKNOWN: 1}, (refusal,))
 
     def _next(self, part: int, count: int = 1) -> int:
         """Hand out the positions of the next `count` records of a part; return the first."""
@@ -128,10 +144,10 @@ class Intake:
         self._ordinals[part] = ordinal + count
         return position(part, ordinal)
 
-    def _judge(self, part: int, lines: Sequence[bytes], first_line: int) -> Taken:
+    def _judge(self, part: int, lines: Sequence[bytes], first_line: int, now: float) -> Taken:
         proof = self._fast(lines)
         if DOUBTFUL in proof.slots:
-            return self._mixed(part, lines, first_line, proof)
+            return self._mixed(part, lines, first_line, proof, now)
         first = self._next(part, len(lines))
         chunk = Chunk(
             proof.fragments,
@@ -142,16 +158,18 @@ class Intake:
             sum(map(len, lines)),
         )
         read = {kind: n for slot, kind in enumerate(KINDS) if (n := proof.slots.count(slot))}
-        return Taken(chunk, read, time=proof.time)
+        return Taken((chunk,), read, time=proof.time)
 
     def _fast(self, lines: Sequence[bytes]) -> Proof:
-        if not self._rules.validate:
+        if not (self._rules.validate and self._schema.provable):
             return Proof.of_nothing(len(lines))
         return self._prover.prove(lines)
 
     # The slow way: line by line, by the rules themselves
 
-    def _mixed(self, part: int, lines: Sequence[bytes], first_line: int, proof: Proof) -> Taken:
+    def _mixed(
+        self, part: int, lines: Sequence[bytes], first_line: int, proof: Proof, now: float
+    ) -> Taken:
         rows = _Rows(proof.time)
         slots, start, end = proof.slots, 0, len(lines)
         while start < end:
@@ -162,7 +180,7 @@ class Intake:
                 rows.add_proven(proof, slice(start, stop), first, first_line + start)
             if stop < end:
                 for found in self._found(proof, stop, lines[stop]):
-                    self._judge_one(rows, found, self._next(part), first_line + stop)
+                    self._judge_one(rows, found, self._next(part), first_line + stop, now)
             start = stop + 1
         return rows.taken()
 
@@ -171,9 +189,11 @@ class Intake:
         if row in proof.opened:
             slot, content = proof.opened[row]
             return content_of(KINDS[slot], content, line)
-        return records_of(line, self._rules.kind) if line.strip(JSON_SPACE) else ()
+        return self._schema.read(line, self._rules.kind) if line.strip(JSON_SPACE) else ()
 
-    def _judge_one(self, rows: _Rows, found: Found | Misformed, at: int, line: int) -> None:
+    def _judge_one(
+        self, rows: _Rows, found: Found | Misformed, at: int, line: int, now: float
+    ) -> None:
         if isinstance(found, Misformed):
             raw = without_credentials(found.raw, in_text=True)
             rows.refuse(
@@ -190,12 +210,15 @@ class Intake:
             )
             return
         rules, record, kind = self._rules, found.record, found.kind
-        key, problems = self._examined(kind, record)
+        if self._flags(record) and not self._schema.provable:
+            # Only now, since the schema may have something to say about it.
+            record = {"_update_existing_only": True} | record
+        key, problems = self._schema.examine(kind, record, now, validate=rules.validate)
         mended: tuple[Problem, ...] = ()
         if rules.on_bad_field != "reject" and any(map(self._fatal, problems)):
             fatal = [problem for problem in problems if self._fatal(problem)]
             record, mended = mend(record, fatal, rules.on_bad_field)
-            key, problems = self._examined(kind, record)
+            key, problems = self._schema.examine(kind, record, now, validate=rules.validate)
         if isinstance(key, Problem):
             rows.refuse_found(found, key.code, key.field, key.reason, at, line)
             return
@@ -204,45 +227,40 @@ class Intake:
             rows.refuse_found(found, worst.code, worst.field, worst.reason, at, line)
             return
         try:
-            fragment = self._encoded(found, record)
+            encoded = self._encoded(found, record)
         except (RecursionError, TypeError):
             reason = "the record is nested too deeply to be changed as it has to be"
             rows.refuse_found(found, "too-deep", "", reason, at, line)
             return
-        if len(fragment) > rules.largest:
+        shared = len(encoded.partition.members)
+        nbytes = len(encoded.fragment) + shared + bool(shared)
+        if nbytes > rules.largest:
             reason = (
-                f"the record has {len(fragment):,} bytes, and a request takes "
-                f"{rules.largest:,} at most"
+                f"the record has {nbytes:,} bytes, and a request takes {rules.largest:,} at most"
             )
             rows.refuse_found(found, "record-too-large", "", reason, at, line, _TOO_LARGE)
             return
-        rows.add(KINDS.index(kind), fragment, key, at, line)
+        rows.add(encoded, kind, key, at, line)
         if kind != KINDS[ATTRIBUTES]:  # there it is an attribute like any other
             rows.see_time(record.get("time"))
         rows.warn((*mended, *problems), at, line)
 
-    def _examined(self, kind: str, record: dict[str, Any]) -> tuple[UserKey | Problem, _Problems]:
-        """Return whose record it is, and everything that is wrong with it, its identity first."""
-        if self._rules.validate:
-            return examine(kind, record)
-        key = identity_only(record)
-        return key, [key] if isinstance(key, Problem) else []
-
     def _fatal(self, problem: Problem) -> bool:
         return self._rules.strict or problem.grade is Grade.ERROR
 
-    def _encoded(self, found: Found, record: dict[str, Any]) -> bytes:
-        """Return the bytes to send: as they came, but for what has to be different.
+    def _encoded(self, found: Found, record: dict[str, Any]) -> Encoded:
+        """Return the record as it is sent.
 
-        Raises `TypeError` or `RecursionError` where something has to be, too deep for the encoder.
+        Raises `TypeError` or `RecursionError` for one that is nested too deeply to be changed.
         """
-        external_id = record.get("external_id")
-        if isinstance(external_id, int) and not isinstance(external_id, bool):
-            record = record | {"external_id": str(external_id)}
-        fragment = found.fragment if record is found.record else respelled(found, record)
-        if self._rules.update_existing_only and "_update_existing_only" not in record:
-            fragment = flagged(fragment)
-        return fragment
+        encoded = self._schema.encode(found, record)
+        if self._flags(record) and self._schema.provable:
+            return msgspec.structs.replace(encoded, fragment=flagged(encoded.fragment))
+        return encoded
+
+    def _flags(self, record: dict[str, Any]) -> bool:
+        """Whether a record that does not say it itself is to be told to create no user."""
+        return self._rules.update_existing_only and "_update_existing_only" not in record
 
 
 class _Rows:
@@ -255,14 +273,20 @@ class _Rows:
         self._keys: list[UserKey] = []
         self._positions: list[int] = []
         self._lines: list[int] = []
+        self._partition = WHOLE
+        self._chunks: list[Chunk] = []
         self._read: Counter[str] = Counter()
         self._refusals: list[Refusal] = []
         self._warnings: list[Warned] = []
         self._warned = 0
 
-    def add(self, slot: int, fragment: Fragment, key: UserKey, at: int, line: int) -> None:
-        self._slots.append(slot)
-        self._fragments.append(fragment)
+    def add(self, encoded: Encoded, kind: str, key: UserKey, at: int, line: int) -> None:
+        """Add a record; where its partition is another one, a chunk ends."""
+        if encoded.partition != self._partition:
+            self._cut(encoded.partition)
+        self._read[kind] += 1
+        self._slots.append(encoded.slot)
+        self._fragments.append(encoded.fragment)
         self._keys.append(key)
         self._positions.append(at)
         self._lines.append(line)
@@ -270,6 +294,9 @@ class _Rows:
     def add_proven(self, proof: Proof, rows: slice, first: int, first_line: int) -> None:
         """Add consecutive rows of a proof, whose positions and lines count up from the first."""
         count = rows.stop - rows.start
+        for slot, kind in enumerate(KINDS):
+            if of_kind := proof.slots.count(slot, rows.start, rows.stop):
+                self._read[kind] += of_kind
         self._slots += proof.slots[rows]
         self._fragments += proof.fragments[rows]
         self._keys += proof.keys[rows]
@@ -307,20 +334,30 @@ class _Rows:
         )
 
     def taken(self) -> Taken:
-        chunk = Chunk(
-            self._fragments,
-            bytes(self._slots),
-            self._keys,
-            self._positions,
-            self._lines,
-            sum(map(len, self._fragments)),
-        )
-        for slot, kind in enumerate(KINDS):
-            if count := chunk.slots.count(slot):
-                self._read[kind] += count
+        self._cut(WHOLE)
         return Taken(
-            chunk, dict(self._read), self._refusals, self._warnings, self._warned, self._time
+            self._chunks,
+            dict(self._read),
+            self._refusals,
+            self._warnings,
+            self._warned,
+            self._time,
         )
 
-
-_NO_RECORDS: Final = Chunk((), b"", (), (), (), 0)
+    def _cut(self, partition: Partition) -> None:
+        """End the chunk that is being filled; the next one is of another partition."""
+        if self._slots:
+            self._chunks.append(
+                Chunk(
+                    self._fragments,
+                    bytes(self._slots),
+                    self._keys,
+                    self._positions,
+                    self._lines,
+                    sum(map(len, self._fragments)),
+                    self._partition,
+                )
+            )
+            self._slots = bytearray()
+            self._fragments, self._keys, self._positions, self._lines = [], [], [], []
+        self._partition = partition

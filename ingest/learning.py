@@ -10,6 +10,9 @@ destination is expected to take requests again. It is right for windows of any l
 seen from their opening, and an overestimate by at most the first, partial one, which the next 429
 corrects. A ceiling that holds is raised in growing steps while it is what limits us.
 
+The rate is in what requests cost (1, or the users in them), as the budget spends it. How many
+answers a decision rests on, and how many may be in flight, is in requests whatever they cost.
+
 It knows no clock, no headers and no requests, only moments of acceptance and refusal.
 """
 
@@ -36,7 +39,8 @@ SHORTEST_WINDOW: Final = 1.0
 """Seconds; no destination is known to count in shorter windows, so no estimate divides by less."""
 
 SLOWEST: Final = 0.2
-"""Requests a second that are sent whatever was measured: one per five seconds."""
+"""Requests a second, of the size usual so far, that are sent whatever was measured: one per five
+seconds."""
 
 DECREASE: Final = 0.97
 """A ceiling that met a 429 comes down at least this far, whatever was measured."""
@@ -73,7 +77,7 @@ THIN: Final = 100
 
 
 class Learner:
-    """The limit that the destination showed: `rate` requests a second, None while it showed none.
+    """The limit that the destination showed: `rate` (cost a second), None while it showed none.
 
     All times are seconds of one monotonic clock.
     """
@@ -87,7 +91,8 @@ class Learner:
         self._before: float | None = None  # the ceiling that met it
         self._floor = FIRST_IN_FLIGHT
         self._count = 0  # accepted since sending (re)started
-        self._granules: list[list[float]] = []  # [first moment, how many]
+        self._cost = 0.0  # what those cost
+        self._granules: list[list[float]] = []  # [first moment, cost]
         self._step = FIRST_STEP
         self._probe_every = SHORTEST_PROBE
         self._raised_at = 0.0
@@ -110,17 +115,19 @@ class Learner:
         """Note that `rate` is what a request had to wait for; only then is a probe upwards due."""
         self._pressed = True
 
-    def accepted(self, now: float, sent: float | None = None) -> None:
-        """Count one accepted request; `sent` is when it was, if known."""
+    def accepted(self, now: float, sent: float | None = None, cost: float = 1) -> None:
+        """Count one accepted request of `cost` (above 0); `sent` is when it was, if known."""
         if self._event is not None and (now if sent is None else sent) >= self._restart:
             self._event = None
             self._first_epoch = False
             self._granules.clear()
             self._count = self._clean = 0
+            self._cost = 0.0
             self._raised_at = now
             self._pressed = False
         self._count += 1
-        self._remember(now)
+        self._cost += cost
+        self._remember(now, cost)
         if self._event is not None:
             self._estimate(self._event)  # the 429 overtook it
         elif self.rate is not None:
@@ -171,7 +178,7 @@ class Learner:
             lower = self._before * DECREASE
             least = lower if self._futile > 1 else self._before * LARGEST_CUT
             measured = max(least, min(measured, lower))
-        self.rate = max(SLOWEST, measured)
+        self.rate = max(SLOWEST * self._cost / self._count, measured)
 
     def _agree(self) -> bool:
         """Whether few requests were accepted before each of several 429s, and about as many.
@@ -186,16 +193,16 @@ class Learner:
         The best, because a worker that idled for an hour before a burst was not limited then.
         """
         best = total = 0.0
-        for first, many in reversed(self._granules):
-            total += many
+        for first, cost in reversed(self._granules):
+            total += cost
             best = max(best, total / max(SHORTEST_WINDOW, until - first))
         return best
 
-    def _remember(self, now: float) -> None:
+    def _remember(self, now: float, cost: float) -> None:
         if self._granules and now - self._granules[-1][0] < GRANULE:
-            self._granules[-1][1] += 1
+            self._granules[-1][1] += cost
             return
-        self._granules.append([now, 1])
+        self._granules.append([now, cost])
         if len(self._granules) > GRANULES:
             half = GRANULES // 2
             old, recent = self._granules[:half], self._granules[half:]

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ingest.balance import Balance
 from ingest.intake import Taken
 from ingest.outcomes import Delivered
 from ingest.records import Batch, part_of
-from ingest.retry import Disposition, Verdict
+from ingest.retry import TAKEN, Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetter, DeadLetterFile
 
 SUMMARIES: Final[Mapping[str, str]] = {
     "bisect-cap": "sent together with records that the destination refused, and not told apart "
     "from them; it may be good: replay it",
+    "perhaps-done-before": "not found by a second request; the first one, which got no answer, may "
+    "have done it",
     "gave-up": "given up after many failures while other requests succeeded",
     "refused": "the destination refused a request that held this record alone",
     "too-large": "the destination says that the record alone is larger than it takes",
@@ -31,7 +33,6 @@ SUMMARIES: Final[Mapping[str, str]] = {
 """What the report says of a verdict by its code: never the destination's own words, for they may
 hold a value of the record. Those are in the dead letter."""
 
-SAID: Final = "said-by-destination"
 SAID_SUMMARY: Final = (
     "the destination took the request, but its answer was no plain success: it was cut short, no "
     "JSON, or had something else to say; look at the user there"
@@ -45,10 +46,21 @@ def summary_of(code: str) -> str:
     )
 
 
+def _summary(verdict: Verdict) -> str:
+    """Return the sentence of the report for a verdict; it holds no value."""
+    if verdict.column == TAKEN and verdict.code not in SUMMARIES:
+        return (
+            f"taken but for a piece that the destination refused: {verdict.code}; its own words "
+            "are in the dead letter"
+        )
+    return summary_of(verdict.code)
+
+
 class Ledger:
     """Writes dead letters, then counts.
 
     `kinds` names the kind of each slot, `name_of(part)` is what people call a part of the source,
+    `record_of(batch, slot, fragment)` the record as it came (the fragment itself, if not given),
     `wall` the time of day in epoch seconds.
     """
 
@@ -58,12 +70,14 @@ class Ledger:
         *,
         kinds: Sequence[str],
         name_of: Callable[[int], str],
+        record_of: Callable[[Batch, int, bytes], bytes] = lambda batch, slot, fragment: fragment,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.balance = Balance()
         self.dead_letters = dead_letters
         self._kinds = kinds
         self._name_of = name_of
+        self._record_of = record_of
         self._wall = wall
 
     def take_in(self, taken: Taken) -> None:
@@ -102,11 +116,11 @@ class Ledger:
     def settle(
         self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int
     ) -> None:
-        """Account for an answer: verdicts first, then what was delivered.
+        """Account for an answer: letters first, then verdicts, then what was delivered.
 
         Raises `LocalFailure` when the letters cannot be written; then nothing was counted.
         """
-        self._write(batch, answer, disposition.verdicts, attempts)
+        self._write(batch, answer, disposition, attempts)
         if disposition.delivered:
             self._count_delivered(batch, answer, disposition.verdicts)
         self.balance.maybe_duplicated += disposition.duplicated
@@ -115,35 +129,46 @@ class Ledger:
         """Close the dead-letter file."""
         self.dead_letters.close()
 
-    def _write(
-        self, batch: Batch, answer: Answer, verdicts: Sequence[Verdict], attempts: int
-    ) -> None:
-        if not verdicts:
+    def _write(self, batch: Batch, answer: Answer, disposition: Disposition, attempts: int) -> None:
+        verdicts, warned = disposition.verdicts, disposition.warned
+        if not (verdicts or warned):
             return
+        letters = self._letters(batch, answer, (*verdicts, *warned), attempts)
+        self.dead_letters.write(letters, self._wall())
+        balance = self.balance
+        for verdict, letter in zip(verdicts, letters, strict=False):  # those of pieces come after
+            balance.settle(letter.kind, verdict.column)
+        for verdict, letter in zip((*verdicts, *warned), letters, strict=True):
+            place = f"{letter.source['name']}:{letter.source['line']}"
+            column = "warned" if letter.warned else verdict.column
+            balance.explain(verdict.code, verdict.field, column, _summary(verdict), place)
+        taken = (verdict for verdict in (*verdicts, *warned) if verdict.column == TAKEN)
+        balance.warned += len({(verdict.slot, verdict.index) for verdict in taken})
+
+    def _letters(
+        self, batch: Batch, answer: Answer, verdicts: Iterable[Verdict], attempts: int
+    ) -> list[DeadLetter]:
         fragments = [column.fragments() for column in batch.columns]
         letters = []
         for verdict in verdicts:
-            column = batch.columns[verdict.slot]
-            position, line = column.positions[verdict.index], column.lines[verdict.index]
+            slot, index = verdict.slot, verdict.index
+            column = batch.columns[slot]
             letters.append(
                 DeadLetter(
-                    kind=self._kinds[verdict.slot],
+                    kind=self._kinds[slot],
                     column=verdict.column,
                     code=verdict.code,
-                    field="",
+                    field=verdict.field,
                     reason=verdict.reason,
-                    source=self._source(position, line),
-                    record=fragments[verdict.slot][verdict.index],
+                    source=self._source(column.positions[index], column.lines[index]),
+                    record=self._record_of(batch, slot, fragments[slot][index]),
                     status=verdict.status,
                     attempts=attempts,
                     request_id=answer.request_id or None,
+                    warned=verdict.column == TAKEN,
                 )
             )
-        self.dead_letters.write(letters, self._wall())
-        for verdict, letter in zip(verdicts, letters, strict=True):
-            place = f"{letter.source['name']}:{letter.source['line']}"
-            self.balance.settle(letter.kind, verdict.column)
-            self.balance.explain(verdict.code, "", verdict.column, summary_of(verdict.code), place)
+        return letters
 
     def _count_delivered(self, batch: Batch, answer: Answer, verdicts: Sequence[Verdict]) -> None:
         bad = Counter(verdict.slot for verdict in verdicts)
@@ -156,15 +181,29 @@ class Ledger:
         delivered = len(batch) - len(verdicts)
         if outcome.queued:
             self.balance.queued += delivered
-        if outcome.warnings:
-            self.balance.warned += min(delivered, len(outcome.warnings))
-            slot, index = next(iter(batch.rows()))
-            column = batch.columns[slot]
-            place = self._place(column.positions[index], column.lines[index])
-            self.balance.explain(SAID, "", "warned", SAID_SUMMARY, place, len(outcome.warnings))
+        if outcome.remarks:
+            self.balance.warned += min(delivered, sum(remark.count for remark in outcome.remarks))
+            place = self._somewhere(batch)
+            for remark in outcome.remarks:
+                summary = remark.summary or SAID_SUMMARY
+                self.balance.explain(remark.code, "", "warned", summary, place, remark.count)
 
     def _source(self, position: int, line: int) -> dict[str, Any]:
         return {"name": self._name_of(part_of(position)), "line": line}
+
+    def _somewhere(self, batch: Batch) -> str:
+        """Return the place of any of the records of a batch: its first one's to its last one's."""
+        rows = [
+            row
+            for column in batch.columns
+            for row in zip(column.positions, column.lines, strict=True)
+        ]
+        (first, line), (last, last_line) = min(rows), max(rows)
+        if (first, line) == (last, last_line):
+            return self._place(first, line)
+        if part_of(first) == part_of(last):
+            return f"{self._place(first, line)}-{last_line}"
+        return f"{self._place(first, line)} to {self._place(last, last_line)}"
 
     def _place(self, position: int, line: int) -> str:
         return f"{self._name_of(part_of(position))}:{line}"

@@ -1,9 +1,12 @@
 """Budgets: whether a request may go now, and if not, when.
 
-Decides by our own limits (exact sliding windows, token buckets), by what the destination said
-(holds, what its window has left), and by what it showed (`ingest.learning`). The destination's
-word only ever tightens. What a limit is, and the arithmetic of limits, is in `ingest.rates`, and
-can be imported from here.
+Decides by our own limits (exact sliding windows, token buckets, even paces), by what the
+destination said (holds, what its window has left), and by what it showed (`ingest.learning`). The
+destination's word only ever tightens. What a limit is, and the arithmetic of limits, is in
+`ingest.rates`, and can be imported from here.
+
+A request costs 1, or the users in it where the destination counts those. Limits, the learned one
+too, are spent in cost; what is in flight, and what the destination says is left, are requests.
 
 It does not wait, and knows neither clock nor dice: `now` is seconds of one monotonic clock,
 `jitter` is in [0, 1). How many requests run at once is decided in `ingest.inflight`.
@@ -16,7 +19,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, Literal, assert_never
 
 import msgspec
 
@@ -24,8 +27,10 @@ from ingest.learning import Learner
 from ingest.outcomes import ServerWord
 from ingest.rates import (
     BucketLimit,
+    PaceLimit,
     RateLimit,
     WindowLimit,
+    largest_cost,
     pacing,
     parse_rate,
     peak_rate,
@@ -36,14 +41,20 @@ __all__ = [
     "Bucket",
     "BucketLimit",
     "Budget",
+    "Pace",
+    "PaceLimit",
     "RateLimit",
     "Window",
     "WindowLimit",
+    "largest_cost",
     "pacing",
     "parse_rate",
     "peak_rate",
     "scaled",
 ]
+
+SECOND: Final = 1.0
+"""Seconds of the window that a pace is counted over."""
 
 GRANULES: Final = 1024
 """A window's log keeps a thousandth of the period as one entry: 0.1 % of precision, 1 k entries."""
@@ -85,7 +96,7 @@ class Window:
     left the window.
     """
 
-    def __init__(self, amount: int, period: float) -> None:
+    def __init__(self, amount: float, period: float) -> None:
         self.amount = amount
         self.period = period
         self._granule = period / GRANULES
@@ -119,19 +130,25 @@ class Window:
 
 
 class Bucket:
-    """A token bucket: `rate` tokens a second flow in, it holds `burst`, and starts full."""
+    """A token bucket: `rate` tokens a second flow in, it holds `burst`, and starts full.
 
-    def __init__(self, rate: float, burst: float) -> None:
+    What arrives may arrive `slack` seconds closer than it was sent, so as much as flows in
+    meanwhile is kept back: a cost that needs it goes alone, from a full bucket.
+    """
+
+    def __init__(self, rate: float, burst: float, slack: float = 0.0) -> None:
         self.rate = rate
         self.burst = burst
-        self._tokens = burst
+        self._full = max(0.0, burst - rate * slack)
+        self._tokens = self._full
         self._at = -math.inf
 
     def delay(self, now: float, cost: float = 1) -> float:
         """Return the seconds until `cost` may be spent: 0.0 is now, inf is never."""
         if cost > self.burst:
             return math.inf
-        missing = cost - self._level(now) - EPSILON
+        needed = cost if cost < self._full else self._full
+        missing = needed - self._level(now) - EPSILON
         return missing / self.rate if missing > 0 else 0.0
 
     def spend(self, now: float, cost: float = 1) -> None:
@@ -140,13 +157,34 @@ class Bucket:
         self._at = max(self._at, now)
 
     def change(self, now: float, rate: float, burst: float) -> None:
-        """Go on with another rate and burst from `now`."""
+        """Go on with another rate and burst from `now`, and without slack."""
         self._tokens = min(burst, self._level(now))
         self._at = max(self._at, now)
-        self.rate, self.burst = rate, burst
+        self.rate, self.burst, self._full = rate, burst, burst
 
     def _level(self, now: float) -> float:
-        return min(self.burst, self._tokens + max(0.0, now - self._at) * self.rate)
+        return min(self._full, self._tokens + max(0.0, now - self._at) * self.rate)
+
+
+class Pace:
+    """At most `amount` within any `period`, and evenly: a cost of n takes n/`amount` of it.
+
+    The one does not follow from the other: 1 and then `amount` are even, and too much together.
+    """
+
+    def __init__(self, amount: float, period: float = SECOND) -> None:
+        self._window = Window(amount, period)
+        self._takes = period / amount
+        self._over = -math.inf
+
+    def delay(self, now: float, cost: float = 1) -> float:
+        """Return the seconds until `cost` may be spent: 0.0 is now, inf is never."""
+        return max(self._window.delay(now, cost), self._over - now)
+
+    def spend(self, now: float, cost: float = 1) -> None:
+        """Enter what was sent, whether or not `delay` allowed it."""
+        self._window.spend(now, cost)
+        self._over = max(self._over, now) + cost * self._takes
 
 
 class _ServerWindow(msgspec.Struct):
@@ -170,12 +208,24 @@ class Budget:
 
     `delay` asks and `spend` takes. For every answer call `hear` with what it said, and `accepted`
     if it was a success. `sent` is when the answered request was sent; where it is not known, a
-    late 429 may count twice.
+    late 429 may count twice. `counts` is what a request costs: 1, or the users in it.
+
+    What is sent a period apart may arrive up to `arrival_slack` seconds closer. A few among
+    thousands do not matter; where one request fills a window, its neighbour in the same window is
+    twice the limit. So windows and paces are counted over that much longer, and a bucket keeps
+    back what flows into it meanwhile.
     """
 
-    def __init__(self, limits: Sequence[RateLimit]) -> None:
+    def __init__(
+        self,
+        limits: Sequence[RateLimit],
+        *,
+        counts: Literal["requests", "users"] = "requests",
+        arrival_slack: float = 0.0,
+    ) -> None:
         self.limits = tuple(limits)
-        self._own = [(_meter(limit), limit) for limit in self.limits]
+        self.counts = counts
+        self._own = [(_meter(limit, arrival_slack), limit) for limit in self.limits]
         self._peak = peak_rate(self.limits)
         self._learner = Learner()
         self._learned: Bucket | None = None
@@ -189,7 +239,7 @@ class Budget:
 
     @property
     def rate(self) -> float:
-        """Requests a second at which it sends while there is work; inf without any limit."""
+        """Cost a second at which it sends while there is work; inf without any limit."""
         return min(self._peak, self._learned.rate) if self._learned else self._peak
 
     @property
@@ -214,11 +264,14 @@ class Budget:
         for meter, _ in self._own:
             meter.spend(now, cost)
         if self._learned:
-            self._learned.spend(now)
+            self._learned.spend(now, cost)
 
-    def accepted(self, now: float, sent: float | None = None) -> None:
-        """Take in one success: it ends the backoff, and tells what the destination can take."""
-        self._learner.accepted(now, sent)
+    def accepted(self, now: float, sent: float | None = None, cost: float = 1) -> None:
+        """Take in one success: it ends the backoff, and tells what the destination can take.
+
+        `cost` is what was spent for it.
+        """
+        self._learner.accepted(now, sent, cost)
         if (now if sent is None else sent) >= self._held_until:
             self._backoff = 0.0
         self._adopt(now)
@@ -264,13 +317,17 @@ class Budget:
             case _Why.HOLD:
                 return f"the destination, which asked for {self._held_for:.3g} s"
             case _Why.LEARNED:
-                return f"a limit of about {self.rate:.3g}/s, learned from its 429s"
+                return f"a limit of about {self.rate:.3g}{self._unit}/s, learned from its 429s"
             case _Why.WINDOW:
                 return f"the destination, which said that only {self.remaining} more may come"
             case _Why.ANSWERS:
                 return "answers to the requests in flight"
             case _:
-                return f"the rate limit of {why}"
+                return f"the rate limit of {why}" + (f" (in{self._unit})" if self._unit else "")
+
+    @property
+    def _unit(self) -> str:
+        return " users" if self.counts == "users" else ""
 
     def _decide(self, now: float) -> tuple[float, _Why | RateLimit | None]:
         cost, in_flight = self._asked
@@ -283,19 +340,24 @@ class Budget:
             if own > delay:
                 delay, why = own, limit
         if self._learned:
-            learned = self._learned.delay(now)
+            # Any request goes that one of cost 1 could, into debt: how large they may be was not
+            # learned, and a bucket that is too small for one would hold it for ever.
+            learned = self._learned.delay(now, min(cost, 1))
             if learned > delay:
                 delay, why = learned, _Why.LEARNED
         if in_flight:
-            answers, reason = self._answers(now, cost, in_flight)
+            answers, reason = self._answers(now, in_flight)
             if answers > delay:
                 delay, why = answers, reason
         return delay, why
 
-    def _answers(self, now: float, cost: float, in_flight: int) -> tuple[float, _Why]:
-        """Return how long to wait at most for the answers in flight, and why."""
+    def _answers(self, now: float, in_flight: int) -> tuple[float, _Why]:
+        """Return how long to wait at most for the answers in flight, and why.
+
+        All in requests, whatever they cost: so it is told what is left, and so they fly.
+        """
         window = self._window
-        if window and now < window.resets_at and window.remaining < in_flight + cost:
+        if window and now < window.resets_at and window.remaining <= in_flight:
             return window.resets_at - now, _Why.WINDOW
         # After the reset nothing is known of the new window but its size.
         if in_flight >= min(self._learner.in_flight(), self._window_limit or in_flight + 1):
@@ -346,10 +408,16 @@ class Budget:
             self._learned.change(now, rate, burst)
 
 
-def _meter(limit: RateLimit) -> Window | Bucket:
-    if isinstance(limit, WindowLimit):
-        return Window(limit.amount, limit.period)
-    return Bucket(limit.rate, limit.burst)
+def _meter(limit: RateLimit, slack: float) -> Window | Bucket | Pace:
+    match limit:
+        case WindowLimit(amount, period):
+            return Window(amount, period + slack)
+        case BucketLimit(rate, burst):
+            return Bucket(rate, burst, slack)
+        case PaceLimit(rate):
+            return Pace(rate, SECOND + slack)
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _sane(seconds: float | None, most: float) -> float:

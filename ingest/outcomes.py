@@ -5,8 +5,7 @@ status, any headers and any bytes give an outcome, and nothing raises. It does n
 destination (a wire in `ingest.sinks` reads what only that destination means), what becomes of
 the records (`ingest.retry`), nor what time it is: a response says when it came.
 
-Text of a destination is hostile until proven otherwise: it may echo the credential. `quote` is the
-only way from there into a reason.
+Text of a destination comes into a reason by way of `ingest.quoting` alone.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from ingest import codec
-
-REASON_CHARS: Final = 300
-"""Longest text of a destination that is passed on, in characters: a sentence, not a page."""
-
-QUOTED_CHARS: Final = 8192
-"""Most characters of a text that are looked at to make a reason of it."""
+# Of what is read here, the body is a part: its names are importable from here as well.
+from ingest.quoting import QUOTED_CHARS as QUOTED_CHARS
+from ingest.quoting import REASON_CHARS as REASON_CHARS
+from ingest.quoting import Body as Body
+from ingest.quoting import quote as quote
+from ingest.quoting import read_body as read_body
+from ingest.quoting import redact as redact
 
 MAX_WAIT: Final = 3600.0
 """Longest wait in seconds a destination can impose: the longest documented window is an hour, and
@@ -39,9 +38,6 @@ EPOCH_FLOOR: Final = 1e9
 CLOCKS_AGREE: Final = 1.5
 """Seconds by which our clock may be after a date for both to agree: the part of a second that the
 date leaves out, and half a second on the way."""
-
-REDACTED: Final = "[redacted]"
-
 
 # --- what a transport returns -------------------------------------------------------------------
 
@@ -81,22 +77,44 @@ Reply = Response | Unsent | Lost
 class ItemError(msgspec.Struct, frozen=True):
     """The destination refused one record of the request; several may hit one (slot, index).
 
-    `code` is a stable slug, `reason` the destination's own sentence, redacted and capped.
+    `code` is a stable slug, `reason` the destination's own sentence, redacted and capped. `field`
+    names the piece of the record that is meant, if it is a piece. `already` says that the record
+    earns this error as well when an earlier copy of it has done its work: an id to be deleted that
+    is not there.
     """
 
     slot: int
     index: int
     code: str
     reason: str
+    field: str = ""
+    already: bool = False
+
+
+class Remark(msgspec.Struct, frozen=True):
+    """Something said beside a success that names no record of the request, `count` times.
+
+    `code` is a stable slug, `reason` the destination's own words, redacted and capped. `summary` is
+    fit for a report: it holds no value of a record (empty: the code says enough).
+    """
+
+    code: str
+    reason: str
+    summary: str = ""
+    count: int = 1
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """2xx: everything but `rejected` was accepted. Never resent, whatever the body looks like."""
+    """2xx: everything but `rejected` was accepted. Never resent, whatever the body looks like.
+
+    Of the records in `pieces` a piece was refused; the rest of each was taken.
+    """
 
     status: int
     rejected: tuple[ItemError, ...] = ()
     queued: bool = False
-    warnings: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    pieces: tuple[ItemError, ...] = ()
 
 
 class Throttled(msgspec.Struct, frozen=True):
@@ -259,98 +277,6 @@ def _http_date(text: str | None) -> float | None:
 
 def _clamp(seconds: float) -> float:
     return min(max(seconds, 0.0), MAX_WAIT)
-
-
-# --- text of a destination ----------------------------------------------------------------------
-
-
-_ECHOED: Final = re.compile(
-    r"""(?i)(\b(?:api|app)[ _-]?(?:key|group[ _-]?id)["']?\s*[:=]\s*["']?|\bbearer\s+)[^\s"',}]+"""
-)
-"""A credential by what stands before it, such as `Invalid API key: ...`."""
-_TITLE: Final = re.compile(r"(?i)<title[^>]{0,100}>([^<]{1,200})")
-
-
-def redact(text: str, secrets: Sequence[str]) -> str:
-    """Replace every secret, in any letter case, and whatever follows a credential's name."""
-    lower = text.lower()
-    # The longest first: one may be a part of another, of which the rest would stay.
-    for secret in sorted(secrets, key=len, reverse=True):
-        if secret and secret.lower() in lower:  # a look is cheap, and nearly always enough
-            text = re.sub(re.escape(secret), REDACTED, text, flags=re.IGNORECASE)
-    return _ECHOED.sub(rf"\1{REDACTED}", text)
-
-
-def quote(text: str, secrets: Sequence[str], chars: int = REASON_CHARS) -> str:
-    """Make text of a destination fit to show: one line, no control characters, no secret, capped.
-
-    Redacts before it cuts, so that no half of a secret is left over.
-    """
-    return _capped(_harmless(text, secrets), chars)
-
-
-def _harmless(text: str, secrets: Sequence[str]) -> str:
-    """Return the beginning of a text as one printable line without a secret, or a part of one."""
-    window = text[:QUOTED_CHARS]  # a huge answer must not cost time
-    shown = redact(window, secrets)
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in shown)
-    # Again: what is taken out may have stood in the middle of a secret.
-    shown = redact(" ".join(shown.split()), secrets)
-    if len(window) < len(text):
-        # Where the window ends, half a secret may stand that was not found as one.
-        shown = shown[: max(0, len(shown) - max(map(len, secrets), default=0))]
-    return shown
-
-
-def _capped(text: str, chars: int) -> str:
-    return text if len(text) <= chars else text[: chars - 1].rstrip() + "…"
-
-
-class Body(msgspec.Struct, frozen=True):
-    """The body of an answer: `value` if it is JSON (else None), and what it says, fit to show."""
-
-    value: Any
-    is_json: bool
-    says: str
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """The JSON object, or an empty one for anything else."""
-        return self.value if isinstance(self.value, dict) else {}
-
-
-def read_body(response: Response, secrets: Sequence[str]) -> Body:
-    """Read the body as JSON, and its message as text, if it has any. Never raises."""
-    try:
-        value = codec.loads(response.body)
-    except ValueError:
-        return Body(None, False, _says_text(response.body, secrets))
-    return Body(value, True, quote(_message(value), secrets))
-
-
-def _message(value: Any) -> str:
-    """Find the sentence in the error bodies that are around, else the first plain strings."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, dict):
-        return ""
-    for name in ("message", "error_message", "error", "detail", "title"):
-        if isinstance(text := value.get(name), str) and text:
-            return text
-    errors = value.get("errors")
-    if isinstance(errors, list):
-        return "; ".join(error for error in errors[:3] if isinstance(error, str))
-    return ""
-
-
-def _says_text(body: bytes, secrets: Sequence[str]) -> str:
-    # Free of secrets before the title is looked for: it may end in the middle of one.
-    text = _harmless(body.decode("utf-8", "replace"), secrets)
-    if "<" not in text:
-        return _capped(text, REASON_CHARS)
-    title = _TITLE.search(text)
-    return f"an HTML page titled '{title[1].strip()}'" if title else "an HTML page"
 
 
 # --- the generic reading ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from functools import partial
+from functools import cache
 from itertools import count
 from typing import Any, Final, Literal
 
@@ -79,7 +79,8 @@ class PipelineSettings(msgspec.Struct, frozen=True):
 class Pipeline:
     """Delivers the records of a source to one sink, and accounts for every one.
 
-    `clock` is a monotonic clock in seconds, `dice` a source of numbers in [0, 1).
+    `clock` is a monotonic clock in seconds, `wall` the time of day in epoch seconds, `dice` a
+    source of numbers in [0, 1).
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Pipeline:
         observer: Observer | None = None,
         dice: Callable[[], float] = random.random,
         clock: Callable[[], float] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.balance = ledger.balance
         self.state: State = "running"
@@ -107,11 +109,18 @@ class Pipeline:
         self.ladder = ladder
         self._throttle = throttle
         self._in_flight = in_flight
-        self._settings = settings or PipelineSettings()
+        self._settings = settings = settings or PipelineSettings()
+        self._policy = settings.policy
+        if not sink.endpoint.resendable:
+            every_slot = frozenset(range(len(sink.endpoint.slots)))
+            self._policy = msgspec.structs.replace(self._policy, hold_unanswered=every_slot)
         self._observer = observer or LogObserver()
         self._dice = dice
         self._clock = clock or time.monotonic
-        self._batcher = Batcher(slots=len(sink.endpoint.slots), overhead=sink.overhead)
+        self._wall = wall
+        self._batcher = Batcher(
+            slots=len(sink.endpoint.slots), overhead=sink.overhead, folding=sink.folding
+        )
         self._resends = Resends()
         self._health = Health(sink.host, ladder)
         self._permit_timeout: asyncio.Timeout | None = None
@@ -211,7 +220,8 @@ class Pipeline:
         for taken in self._judge(block):
             self.ledger.take_in(taken)
             self._mind_the_past(taken.time)
-            self._batcher.add(taken.chunk)
+            for chunk in taken.chunks:
+                self._batcher.add(chunk)
             self._changed.set()
             while self._enough_read():
                 self._reader_waits = True
@@ -229,7 +239,7 @@ class Pipeline:
         if self.memory_used >= self._settings.memory:
             return True
         may_go = len(self._batcher) - self._batcher.barred
-        return may_go >= READ_AHEAD_BATCHES * self.ladder.current.total
+        return may_go >= READ_AHEAD_BATCHES * self.ladder.current.fill
 
     def _mind_the_past(self, time: str) -> None:
         """Say once that history is being sent: events and purchases fire live campaigns."""
@@ -243,7 +253,7 @@ class Pipeline:
     def _judge(self, block: Block) -> Iterator[Taken]:
         for line, length in block.oversize:
             yield self._intake.oversize(block.part, line, length)
-        yield from self._intake.take(block.part, block.lines(), block.first_line)
+        yield from self._intake.take(block.part, block.lines(), block.first_line, self._wall())
 
     # The dispatcher
 
@@ -307,7 +317,8 @@ class Pipeline:
         try:
             async with asyncio.timeout(self._patience()) as self._permit_timeout:
                 case.granted_at = await self._throttle.acquire(
-                    in_flight=lambda: self.requests_in_flight
+                    self._sink.endpoint.cost(case.batch),
+                    in_flight=lambda: self.requests_in_flight,
                 )
         except TimeoutError:
             return False
@@ -328,7 +339,10 @@ class Pipeline:
             return None
         barred = self._batcher.barred
         batch = self._batcher.take(
-            self.ladder.next(), self.ladder.generation, partial=self._hurry(now)
+            self.ladder.next(),
+            self.ladder.generation,
+            partial=self._hurry(now),
+            more=not (self._source_ended or self._reader_waits),
         )
         if self._batcher.barred > barred:
             self._settled.set()  # less of what was read may go than the reader thought
@@ -433,10 +447,10 @@ class Pipeline:
             outcome,
             case.tries,
             weather,
-            self._settings.policy,
+            self._policy,
             # What is refused as too many is packed again under caps that need no probe.
             self.ladder.sure,
-            repeatable=partial(self._repeatable, case.batch),
+            repeatable=self._repeatable(case.batch),
             jitter=self._dice(),
             asked_delay=asked_delay,
         )
@@ -454,8 +468,13 @@ class Pipeline:
             self._crash = error
             self._stop()
 
-    def _repeatable(self, batch: Batch, slot: int, index: int) -> bool:
-        return self._sink.repeatable(slot, batch.columns[slot].fragments()[index])
+    def _repeatable(self, batch: Batch) -> Callable[[int, int], bool]:
+        """Return what says of a record of the batch whether a second copy changes nothing."""
+        if not self._sink.endpoint.resendable:
+            return lambda slot, index: False
+        # Cut out of its column once for all, and only if anybody asks.
+        fragments = cache(lambda slot: batch.columns[slot].fragments())
+        return lambda slot, index: self._sink.repeatable(slot, fragments(slot)[index])
 
     def _hear(
         self, case: Case, answer: Answer, asked_delay: float, now: float, *, alone: bool
@@ -469,6 +488,7 @@ class Pipeline:
             self.requests_in_flight,
             accepted=isinstance(outcome, Delivered),
             sent=case.granted_at,
+            cost=self._sink.endpoint.cost(batch),
         )
         heard = self._health.hear(
             batch,
@@ -480,7 +500,7 @@ class Pipeline:
         )
         if isinstance(outcome, Unavailable | Unanswered):
             case.failed_at = now
-        self._in_flight.rate = self._throttle.rate
+        self._in_flight.rate = self._throttle.rate / self._sink.endpoint.cost(batch)
         self._in_flight.answered(now, now - case.sent_at, heard.said)
         if self._permit_timeout is not None and (patience := self._patience()) is not None:
             # It went down while a permit is waited for, by its own word perhaps for hours.

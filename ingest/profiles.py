@@ -18,13 +18,20 @@ class Caps(msgspec.Struct, frozen=True):
     """What one request may hold.
 
     `per_slot` is records per array, `total` records over all arrays, `body_bytes` bytes of the
-    encoded body with its wrapping, `per_user` records of one user (None: no such cap).
+    encoded body with its wrapping, `per_user` records of one user and `users` distinct users
+    (None: no such cap).
     """
 
     per_slot: tuple[int, ...]
     total: int
     body_bytes: int
     per_user: int | None = None
+    users: int | None = None
+
+    @property
+    def fill(self) -> int:
+        """Records that fill a request when each of them is of another user."""
+        return self.total if self.users is None else min(self.total, self.users)
 
     def at_most(self, total: int) -> Caps:
         """Return these caps with no more than `total` records."""

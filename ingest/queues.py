@@ -1,16 +1,20 @@
-"""Rows on their way into a batch: the queue of a slot, and the batch being filled.
+"""Records on their way into a batch: queues, and the lanes behind them.
 
-Columns all the way: what is taken is cut by slices. Decides nothing.
+Columns all the way: what is taken from a queue is cut by slices. Only what waits behind another
+record of its user is a record by itself. Decides nothing.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
+from collections import Counter, deque
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import msgspec
 
-from ingest.records import EMPTY_COLUMN, Column, Fragment, UserKey
+from ingest.records import Fragment, Partition, UserKey
 
 
 class Rows(msgspec.Struct):
@@ -55,6 +59,10 @@ class Queue:
             start = 0
         return pieces
 
+    def oldest(self) -> int:
+        """Return the position of the first row; there must be one."""
+        return self._rows[0].positions[self._cursor]
+
     def positions(self, count: int) -> list[int]:
         """Return the positions of the first rows."""
         found: list[int] = []
@@ -75,29 +83,37 @@ class Queue:
         self._cursor = count
 
 
-class Open:
-    """The batch being filled."""
+class Waiting(NamedTuple):
+    """A record in a lane; its bytes are its own, not a view of its chunk."""
 
-    def __init__(self, slots: int) -> None:
-        self.fragments: list[list[Fragment]] = [[] for _ in range(slots)]
-        self.keys: list[list[UserKey]] = [[] for _ in range(slots)]
-        self.positions: list[list[int]] = [[] for _ in range(slots)]
-        self.lines: list[list[int]] = [[] for _ in range(slots)]
-        self.total = 0
-        self.nbytes = 0
-        self.per_user: dict[UserKey, int] = {}
-        self.per_user_cap: int | None = None  # `per_user` is counted only under a cap
+    fragment: bytes
+    slot: int
+    position: int
+    line: int
+    partition: Partition
 
-    def columns(self) -> tuple[Column, ...]:
-        """Join what was gathered."""
-        return tuple(
-            Column.of(*rows) if rows[0] else EMPTY_COLUMN
-            for rows in zip(self.fragments, self.keys, self.positions, self.lines, strict=True)
-        )
 
-    def put(self, slot: int, rows: Rows) -> None:
-        """Append rows of one slot; their bytes and their number are counted by the caller."""
-        self.fragments[slot] += rows.fragments
-        self.keys[slot] += rows.keys
-        self.positions[slot] += rows.positions
-        self.lines[slot] += rows.lines
+class Lane(msgspec.Struct):
+    """Records of one user, in source order, that wait behind their `holder` or for a place."""
+
+    key: UserKey
+    holder: int
+    waiting: deque[Waiting]
+
+
+def bytes_of(pieces: Sequence[Sequence[Rows]]) -> int:
+    """Return the bytes of rows, some pieces of them per slot, with a comma for each row."""
+    return sum(sum(map(len, rows.fragments)) + len(rows.keys) for some in pieces for rows in some)
+
+
+def fitting(pieces: Sequence[Sequence[Rows]], room: int) -> list[int]:
+    """Return how many rows of each slot fit into `room` bytes, the oldest first."""
+    rows = sorted(
+        (position, slot, len(fragment) + 1)
+        for slot, some in enumerate(pieces)
+        for part in some
+        for position, fragment in zip(part.positions, part.fragments, strict=True)
+    )
+    ends = list(accumulate(size for _, _, size in rows))
+    slots = Counter(slot for _, slot, _ in rows[: bisect_right(ends, room)])
+    return [slots[slot] for slot in range(len(pieces))]

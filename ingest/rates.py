@@ -1,7 +1,8 @@
-"""Rate limits as values: windows and buckets, how they are written, shared and spaced.
+"""Rate limits as values: windows, buckets and paces, how they are written, shared and spaced.
 
-Decides what a rate in text means and how fast to send under several limits. It does not count
-anything: that is `ingest.limits`.
+Decides what a rate in text means, how fast to send under several limits and how much one request
+may cost. What an amount counts (requests, or the users in them) is not known here; nothing is
+counted here either: that is `ingest.limits`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
@@ -31,9 +32,12 @@ SPACING: Final = 0.01
 ROUNDING_ERROR: Final = 1e-9
 """What a product of floats may fall short of the whole number it stands for."""
 
+DECIMALS: Final = 9
+"""Digits after the point that a share of a rate keeps: 29 % of 10,000 is 2,900, not a hair less."""
+
 
 class WindowLimit(msgspec.Struct, frozen=True):
-    """At most `amount` (requests, or cost) within any `period` seconds."""
+    """At most `amount` (requests, or users in them) within any `period` seconds."""
 
     amount: int
     period: float
@@ -56,7 +60,16 @@ class BucketLimit(msgspec.Struct, frozen=True):
         return f"{self.rate:g}/s with bursts of {self.burst:g}"
 
 
-RateLimit = WindowLimit | BucketLimit
+class PaceLimit(msgspec.Struct, frozen=True):
+    """At most `rate` within any second, and evenly: after a cost of n, n/`rate` seconds pass."""
+
+    rate: float
+
+    def __str__(self) -> str:
+        return f"{self.rate:g}/s without bursts"
+
+
+RateLimit = WindowLimit | BucketLimit | PaceLimit
 
 _RATE = re.compile(r"(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|h|d)", re.ASCII)
 
@@ -81,36 +94,70 @@ def parse_rate(text: str) -> tuple[WindowLimit, ...]:
 
 
 def scaled(limits: Sequence[RateLimit], share: float) -> tuple[RateLimit, ...]:
-    """Return the limits times `share` (in (0, 1]); never below one request."""
-    return tuple(
-        WindowLimit(max(1, int(limit.amount * share + ROUNDING_ERROR)), limit.period)
-        if isinstance(limit, WindowLimit)
-        else BucketLimit(limit.rate * share, max(1.0, limit.burst * share))
-        for limit in limits
-    )
+    """Return the limits times `share` (in (0, 1]); each still grants a cost of 1."""
+    return tuple(_scaled(limit, share) for limit in limits)
+
+
+def _scaled(limit: RateLimit, share: float) -> RateLimit:
+    match limit:
+        case WindowLimit(amount, period):
+            return WindowLimit(max(1, int(amount * share + ROUNDING_ERROR)), period)
+        case BucketLimit(rate, burst):
+            return BucketLimit(
+                round(rate * share, DECIMALS), max(1.0, round(burst * share, DECIMALS))
+            )
+        case PaceLimit(rate):
+            return PaceLimit(max(1.0, round(rate * share, DECIMALS)))
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def largest_cost(limits: Sequence[RateLimit]) -> float:
+    """Return the most that one request may cost under all limits; inf without limits.
+
+    What costs more is never granted, however long it waits.
+    """
+    return min((_largest(limit) for limit in limits), default=math.inf)
+
+
+def _largest(limit: RateLimit) -> float:
+    match limit:
+        case WindowLimit(amount):
+            return amount
+        case BucketLimit(_, burst):
+            return burst
+        case PaceLimit(rate):
+            return rate
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def peak_rate(limits: Sequence[RateLimit]) -> float:
-    """Return the requests a second at which to send while there is work; inf without limits.
+    """Return the cost a second at which to send while there is work; inf without limits.
 
-    The tightest of the limits, each over its period or `SPREAD`, whichever is shorter.
+    The tightest of the limits, each over its period or `SPREAD`, whichever is shorter. Where every
+    request costs 1, it is requests a second.
     """
-    return min(
-        (
-            limit.amount / min(limit.period, SPREAD)
-            if isinstance(limit, WindowLimit)
-            else limit.rate + limit.burst / SPREAD
-            for limit in limits
-        ),
-        default=math.inf,
-    )
+    return min((_peak(limit) for limit in limits), default=math.inf)
+
+
+def _peak(limit: RateLimit) -> float:
+    match limit:
+        case WindowLimit(amount, period):
+            return amount / min(period, SPREAD)
+        case BucketLimit(rate, burst):
+            return rate + burst / SPREAD
+        case PaceLimit(rate):
+            return rate
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def pacing(limits: Sequence[RateLimit]) -> tuple[float, float] | None:
     """Return how to space sends: at most `max_rate` at once, per `time_period` seconds on average.
 
     None without limits. The two are the arguments of a leaky bucket; it only smooths, the ceiling
-    is the `Budget`.
+    is the `Budget`. For requests that cost 1 each: by cost, nothing above `max_rate` would ever go.
     """
     rate = peak_rate(limits) * CATCH_UP
     if math.isinf(rate):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,21 @@ PART_SHIFT: Final = 48
 """A position is `part << PART_SHIFT | ordinal`: 65,000 parts of 2**48 records each."""
 
 
+class Partition(NamedTuple):
+    """What records must have in common to share a request; equal partitions may share one.
+
+    `apart` keeps records apart whose arrays exclude each other. `members` are members of the body
+    that all of them share, encoded, without braces: `"subscription_state":"opted_in"`.
+    """
+
+    apart: str = ""
+    members: bytes = b""
+
+
+WHOLE: Final = Partition()
+"""The partition of records that may share a request with any others."""
+
+
 def position(part: int, ordinal: int) -> int:
     """Pack (part, ordinal) into one integer that sorts like the pair."""
     return part << PART_SHIFT | ordinal
@@ -49,7 +64,7 @@ def ordinal_of(at: int) -> int:
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """Valid records of one part in source order, as parallel columns of one length.
+    """Valid records of one part and partition in source order, as parallel columns of one length.
 
     `nbytes` is the memory the chunk keeps alive, for the byte budget.
     """
@@ -60,6 +75,7 @@ class Chunk(msgspec.Struct, gc=False):
     positions: Sequence[int]
     lines: Sequence[int]
     nbytes: int
+    partition: Partition = WHOLE
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -124,14 +140,16 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     family: int
     columns: tuple[Column, ...]
     generation: int = 0
+    partition: Partition = WHOLE
 
     def __len__(self) -> int:
         return sum(map(len, self.columns))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all fragments with their commas, without the wrapping of a body."""
-        return sum(len(column.data) for column in self.columns)
+        """Bytes of all fragments and shared members with their commas, without the wrapping."""
+        shared = len(self.partition.members)
+        return sum(len(column.data) for column in self.columns) + shared + bool(shared)
 
     def users(self) -> set[UserKey]:
         """Return the keys of all users that have a record in it."""
@@ -152,4 +170,4 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
             column.take(picked) if picked else EMPTY_COLUMN
             for column, picked in zip(self.columns, by_slot, strict=True)
         )
-        return Batch(id, self.family, columns, self.generation)
+        return Batch(id, self.family, columns, self.generation, self.partition)

@@ -39,6 +39,10 @@ Row = tuple[int, int]
 
 SERVER_ERROR: Final = 500
 
+TAKEN: Final = "delivered"
+"""Column of a record that is delivered, and of which a person has to know something all the same.
+"""
+
 ABOUT_DATA: Final = frozenset((400, 422))
 """Refusals that judge the body; 404, 405, 415 and redirects judge where and how it was sent."""
 
@@ -67,6 +71,7 @@ class Tries(msgspec.Struct, frozen=True):
     failures: int = 0
     strikes: int = 0
     suspect: bool = False
+    doubted: bool = False  # an earlier request with these records may have been processed
 
 
 class Weather(msgspec.Struct, frozen=True):
@@ -85,7 +90,10 @@ class Weather(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The end of one record that was not delivered: its column and why."""
+    """The end of one record that was not plainly delivered: its column and why.
+
+    With the column `TAKEN`, it was, but for the piece named by `field`, or with a doubt.
+    """
 
     slot: int
     index: int
@@ -93,6 +101,7 @@ class Verdict(msgspec.Struct, frozen=True):
     code: str
     reason: str
     status: int | None = None
+    field: str = ""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -103,10 +112,14 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Disposition(msgspec.Struct, frozen=True):
-    """What becomes of each record; `delivered` are all rows in no verdict and in no piece."""
+    """What becomes of each record; `delivered` are all rows in no verdict and in no piece.
+
+    `warned` is what a person has to know of some of those, one for each piece that was refused.
+    """
 
     delivered: bool = False
     verdicts: tuple[Verdict, ...] = ()
+    warned: tuple[Verdict, ...] = ()
     pieces: tuple[Piece, ...] = ()
     delay: float = 0.0
     bisecting: bool = False
@@ -137,7 +150,7 @@ def decide(
     sent = msgspec.structs.replace(tries, sends=tries.sends + 1)
     match outcome:
         case Delivered():
-            return Disposition(delivered=True, verdicts=_rejections(outcome.rejected, outcome))
+            return _delivered(outcome, tries)
         case Invalid():
             return _settle_invalid(batch, outcome, sent)
         case Throttled():
@@ -164,6 +177,43 @@ def decide(
             assert_never(outcome)
 
 
+def _delivered(outcome: Delivered, tries: Tries) -> Disposition:
+    """Split what was taken from what was not, and say of which of that a piece was not."""
+    verdicts = _judged(outcome, tries)
+    bad = {(verdict.slot, verdict.index) for verdict in verdicts}
+    warned = tuple(
+        Verdict(
+            error.slot, error.index, TAKEN, error.code, error.reason, outcome.status, error.field
+        )
+        for error in outcome.pieces
+        if (error.slot, error.index) not in bad
+    )
+    return Disposition(delivered=True, verdicts=verdicts, warned=warned)
+
+
+def _judged(outcome: Delivered | Invalid, tries: Tries) -> tuple[Verdict, ...]:
+    """Return a verdict for each record that is named.
+
+    An error that an earlier copy earns its successor refuses nobody where there may have been one.
+    """
+    if not tries.doubted:
+        return _rejections(outcome.rejected, outcome)
+    sure = _rejections((error for error in outcome.rejected if not error.already), outcome)
+    bad = {(verdict.slot, verdict.index) for verdict in sure}
+    doubts = {(error.slot, error.index): error for error in outcome.rejected if error.already}
+    return sure + tuple(
+        Verdict(
+            *row,
+            TAKEN,
+            "perhaps-done-before",
+            f"{error.reason}; an earlier request, which got no answer, may have done it",
+            outcome.status,
+        )
+        for row, error in doubts.items()
+        if row not in bad
+    )
+
+
 def _rejections(errors: Iterable[ItemError], outcome: Delivered | Invalid) -> tuple[Verdict, ...]:
     """One verdict per record: several errors of one index become one sentence."""
     by_row: dict[Row, list[ItemError]] = {}
@@ -183,7 +233,7 @@ def _rejections(errors: Iterable[ItemError], outcome: Delivered | Invalid) -> tu
 
 
 def _settle_invalid(batch: Batch, outcome: Invalid, sent: Tries) -> Disposition:
-    verdicts = _rejections(outcome.rejected, outcome)
+    verdicts = _judged(outcome, sent)
     bad = {(verdict.slot, verdict.index) for verdict in verdicts}
     rest = tuple(row for row in batch.rows() if row not in bad)
     pieces = (Piece(rest, _afresh(sent)),) if rest else ()
@@ -192,7 +242,7 @@ def _settle_invalid(batch: Batch, outcome: Invalid, sent: Tries) -> Disposition:
 
 def _afresh(sent: Tries) -> Tries:
     """Tries of a piece whose batch did not fail, but held what made it unfit."""
-    return Tries(sends=sent.sends, suspect=sent.suspect)
+    return Tries(sends=sent.sends, suspect=sent.suspect, doubted=sent.doubted)
 
 
 def _verdict_for_all(
@@ -355,7 +405,9 @@ def _failed(
             weather.alone and not tries.suspect and tries.failures >= policy.strikes_to_bisect
         )
         if struck and left >= 2:
-            halves = _halves_by_user(batch, Tries(sends=tries.sends, suspect=True))
+            halves = _halves_by_user(
+                batch, Tries(sends=tries.sends, suspect=True, doubted=tries.doubted)
+            )
             return Disposition(pieces=halves, delay=delay, bisecting=True)
     last = policy.suspect_strikes_to_fail if tries.suspect and size == 1 else policy.strikes_to_fail
     if strike and tries.strikes >= last:
@@ -376,6 +428,7 @@ def _unanswered(
     repeatable: Repeatable,
 ) -> Disposition:
     """Resend or hold, by kind: a second copy of a plain attribute changes nothing (law 5)."""
+    sent = msgspec.structs.replace(sent, doubted=True)
     held = tuple(
         (slot, index)
         for slot, index in batch.rows()

@@ -1,8 +1,8 @@
 """The driver that waits for the budget, in the order in which it was asked.
 
 Decides nothing: `ingest.limits.Budget` says how long, this waits that long, or until an answer
-changes it. Sends are also spaced (the only use of aiolimiter) so that they arrive evenly; the
-ceiling is the budget alone. It knows no request and no destination.
+changes it. Sends that cost 1 each are also spaced (the only use of aiolimiter) so that they arrive
+evenly; the ceiling is the budget alone. It knows no request and no destination.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ class Throttle:
         self._budget = budget
         self._clock = clock
         self._jitter = jitter
-        spacing = pacing(budget.limits)
+        # What costs the users in it is not spaced. Spaced by requests, a limit in users would let a
+        # few large ones through at once all the same, and hold many small ones up; spaced by cost,
+        # a burst of 10 ms is smaller than one request, which aiolimiter refuses. A pace limit is
+        # even by itself, and in the others a few requests fill a window: no clap to spread.
+        spacing = pacing(budget.limits) if budget.counts == "requests" else None
         self._spacing = AsyncLimiter(*spacing) if spacing else None
         self._turn = asyncio.Lock()
         self._changed: asyncio.Future[None] | None = None
@@ -50,7 +54,7 @@ class Throttle:
 
     @property
     def rate(self) -> float:
-        """Requests a second that the budget lets go while there is work; inf without a limit."""
+        """Cost a second that the budget lets go while there is work; inf without a limit."""
         return self._budget.rate
 
     @property
@@ -61,8 +65,9 @@ class Throttle:
     async def acquire(self, cost: float = 1, in_flight: Callable[[], int] = lambda: 0) -> float:
         """Wait until a request of `cost` may go; return the clock's time of the grant.
 
-        `in_flight` is asked for the number of unanswered requests while waiting. A cancelled
-        wait spends nothing. Raises `ConfigError` for a cost that no wait makes affordable.
+        `cost` is 1, or the users in it where the budget counts those. `in_flight` is asked for the
+        number of unanswered requests while waiting. A cancelled wait spends nothing. Raises
+        `ConfigError` for a cost that no wait makes affordable.
         """
         async with self._turn:
             now = await self._free(cost, in_flight)
@@ -79,15 +84,17 @@ class Throttle:
         *,
         accepted: bool = False,
         sent: float | None = None,
+        cost: float = 1,
     ) -> None:
         """Take in how a request ended: what was said, if anything, and whether it was a success.
 
         Call it for every request, lost ones too, once it no longer counts as in flight;
-        `in_flight` are the others, `sent` is what `acquire` returned for it.
+        `in_flight` are the others, `sent` is what `acquire` returned for it, and `cost` what it was
+        asked for.
         """
         now = self._clock()
         if accepted:
-            self._budget.accepted(now, sent)
+            self._budget.accepted(now, sent, cost)
         if word is not None:
             self._budget.hear(word, now, self._jitter(), in_flight, sent)
         if self._changed:
@@ -107,11 +114,17 @@ class Throttle:
             if not delay:
                 return now
             if math.isinf(delay):
-                raise ConfigError(
-                    f"a request costs {cost:g}, more than {self._budget.waits_for(now)} ever "
-                    "grants: raise the rate"
-                )
+                raise ConfigError(self._never(cost, now))
             await self._wait(now, max(delay, SHORTEST_WAIT))
+
+    def _never(self, cost: float, now: float) -> str:
+        limit = self._budget.waits_for(now)
+        if self._budget.counts == "users":
+            return (
+                f"a request holds {cost:g} users, more than {limit} ever grants: raise the rate, "
+                "or put fewer users into a request"
+            )
+        return f"a request costs {cost:g}, more than {limit} ever grants: raise the rate"
 
     async def _wait(self, now: float, delay: float) -> None:
         """Wait for `delay` seconds, or until something was heard."""

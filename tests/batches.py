@@ -6,13 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from hypothesis import strategies as st
 
-from ingest.records import EMPTY_COLUMN, Batch, Chunk, Column, UserKey
+from ingest.records import EMPTY_COLUMN, WHOLE, Batch, Chunk, Column, Partition, UserKey
 
 SLOTS = 3
 
 
 def batch_of(
-    rows: Sequence[tuple[int, UserKey]], *, id: int = 1, first: int = 0, generation: int = 0
+    rows: Sequence[tuple[int, UserKey]],
+    *,
+    id: int = 1,
+    first: int = 0,
+    generation: int = 0,
+    partition: Partition = WHOLE,
 ) -> Batch:
     """Build a batch of (slot, user) rows in source order, the first one at position `first`."""
     columns = []
@@ -28,10 +33,12 @@ def batch_of(
             if at
             else EMPTY_COLUMN
         )
-    return Batch(id, id, tuple(columns), generation)
+    return Batch(id, id, tuple(columns), generation, partition)
 
 
-def chunk_of(rows: Sequence[tuple[int, UserKey]], *, first: int = 0) -> Chunk:
+def chunk_of(
+    rows: Sequence[tuple[int, UserKey]], *, first: int = 0, partition: Partition = WHOLE
+) -> Chunk:
     """Build a chunk of (slot, user) rows, the first one at position `first`."""
     fragments = [b'{"at":%d}' % (first + i) for i in range(len(rows))]
     return Chunk(
@@ -41,6 +48,7 @@ def chunk_of(rows: Sequence[tuple[int, UserKey]], *, first: int = 0) -> Chunk:
         range(first, first + len(rows)),
         range(first + 1, first + len(rows) + 1),
         sum(map(len, fragments)),
+        partition,
     )
 
 

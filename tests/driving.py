@@ -26,7 +26,7 @@ from ingest.pipeline import Pipeline, PipelineSettings, State
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
 from ingest.retry import RetryPolicy
-from ingest.sinks.base import Answer
+from ingest.sinks.base import Answer, Endpoint
 from ingest.sinks.braze import ENDPOINTS
 from ingest.sinks.memory import MemorySink
 from ingest.sources.base import Block, split_blocks
@@ -118,6 +118,7 @@ class Setup(msgspec.Struct, kw_only=True):
     """What a test may choose; the rest is as the command line would have it."""
 
     script: Script = lambda batch, now: OK
+    endpoint: Endpoint = ENDPOINTS["track"]
     latency: float = 0.05
     in_flight: Fixed | InFlight | None = None
     rate: str = ""
@@ -148,10 +149,10 @@ def assembled(setup: Setup) -> Driven:
                         arrivals[str(column.keys[index])].append(number_of(fragment))
         return said
 
-    sink = MemorySink(script, setup.latency)
+    sink = MemorySink(script, setup.latency, endpoint=setup.endpoint)
     policy = RetryPolicy(hold_unanswered=frozenset(setup.hold))
     notes = Notes()
-    budget = Budget(parse_rate(setup.rate) if setup.rate else ())
+    budget = Budget(parse_rate(setup.rate) if setup.rate else (), counts=setup.endpoint.counts)
     pipeline = Pipeline(
         sink,
         intake=Intake(IntakeRules(largest=COMBINED.body_bytes - sink.overhead - 1)),

@@ -5,48 +5,18 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.batcher import RECORD_OVERHEAD, Batcher
+from ingest.batcher import LEFT_OUT_BATCHES, RECORD_OVERHEAD, Batcher
 from ingest.profiles import Caps
-from ingest.records import Batch, Chunk, UserKey
-
-OVERHEAD = 50
-
-
-def chunk_of(rows: list[tuple[int, str, int]], first: int = 0) -> Chunk:
-    """Build a chunk of (slot, user, size) rows; each fragment is its position, padded."""
-    fragments = [
-        b"%d" % (first + i) + b"x" * max(0, size - len(b"%d" % (first + i)))
-        for i, (_, _, size) in enumerate(rows)
-    ]
-    return Chunk(
-        fragments,
-        bytes(slot for slot, _, _ in rows),
-        [user for _, user, _ in rows],
-        range(first, first + len(rows)),
-        range(first + 1, first + len(rows) + 1),
-        sum(map(len, fragments)),
-    )
-
-
-def mixed(count: int, users: int, size: int = 20) -> list[tuple[int, str, int]]:
-    """Rows of all three slots in turn, users in turn."""
-    return [(i % 3, f"u{i % users}", size) for i in range(count)]
-
+from ingest.queues import Rows
+from ingest.records import WHOLE, Batch, Partition, UserKey
+from tests.packing import OVERHEAD, PARTITIONS, Toy, check_items, chunk_of, drain, mixed
 
 PER_ARRAY = Caps((75, 75, 75), 225, 4_000_000)
 COMBINED = Caps((75, 75, 75), 75, 4_000_000)
-
-
-def drain(batcher: Batcher, caps: Caps) -> list[Batch]:
-    """Take batch after batch, each settled before the next."""
-    batches = []
-    while batch := batcher.take(caps, partial=True):
-        batches.append(batch)
-        batcher.release(batch.users())
-    return batches
 
 
 rows_of = st.lists(
@@ -61,28 +31,37 @@ caps_of = st.builds(
     Caps,
     st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 8)),
     st.integers(1, 16),
-    st.integers(OVERHEAD + 70, OVERHEAD + 400),
+    st.integers(OVERHEAD + 80, OVERHEAD + 400),
     st.none() | st.integers(1, 3),
+    st.none() | st.integers(1, 6),
 )
+chunks_of = st.lists(st.tuples(st.sampled_from(PARTITIONS), rows_of), max_size=8)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    chunks=st.lists(rows_of, max_size=4),
+    chunks=st.lists(rows_of, max_size=4).map(lambda all: [(WHOLE, rows) for rows in all])
+    | chunks_of,
     caps=st.lists(caps_of, min_size=1, max_size=3),
-    choices=st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 7)), max_size=80),
+    folding=st.none() | st.just(Toy()),
+    choices=st.lists(
+        st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.integers(0, 7)), max_size=80
+    ),
 )
 def test_laws_of_packing(
-    chunks: list[list[tuple[int, str, int]]],
+    chunks: list[tuple[Partition, list[tuple[int, str, int]]]],
     caps: list[Caps],
-    choices: list[tuple[int, bool, int]],
+    folding: Toy | None,
+    choices: list[tuple[int, bool, bool, int]],
 ) -> None:
     """Whatever comes, is taken and settled in whatever order, laws 1, 2 and 4 hold."""
-    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    batcher = Batcher(slots=3, overhead=OVERHEAD, folding=folding)
     waiting, first = [], 0
     user_of: dict[int, UserKey] = {}
-    for rows in chunks:
-        waiting.append(chunk_of(rows, first))
+    partition_of: dict[int, Partition] = {}
+    for partition, rows in chunks:
+        waiting.append(chunk_of(rows, first, partition))
+        partition_of |= dict.fromkeys(range(first, first + len(rows)), partition)
         user_of |= {first + i: user for i, (_, user, _) in enumerate(rows)}
         first += len(rows)
     slot_of = {first: s for c in waiting for first, s in zip(c.positions, c.slots, strict=True)}
@@ -94,6 +73,7 @@ def test_laws_of_packing(
         assert all(n <= most for n, most in zip(counts, cap.per_slot, strict=True))
         assert 0 < sum(counts) <= cap.total
         assert batch.nbytes + OVERHEAD <= cap.body_bytes
+        assert cap.users is None or len(batch.users()) <= cap.users
         for other in flying:
             assert not batch.users() & other.users()
         per_user: dict[UserKey, int] = defaultdict(int)
@@ -106,25 +86,32 @@ def test_laws_of_packing(
                 assert last.get(key, -1) < position
                 last[key] = position
                 assert slot_of[position] == slot
+                assert partition_of[position] == batch.partition
                 assert fragment.startswith(b"%d" % position)
                 per_user[key] += 1
         if cap.per_user is not None:
             assert max(per_user.values()) <= cap.per_user
+        if folding is not None:
+            check_items(batch, folding)
 
-    def take(cap: Caps, partial: bool) -> None:
-        batch = batcher.take(cap, partial=partial)
+    def take(cap: Caps, partial: bool, more: bool = True) -> None:
+        batch = batcher.take(cap, partial=partial, more=more)
         if batch is not None:
             check(batch, cap)
             flying.append(batch)
             sent.append(batch)
+            return
+        left_out = len(batcher) - batcher.barred - batcher.open_records
+        assert left_out < (1 if partial else LEFT_OUT_BATCHES * cap.fill)
+        assert not (partial and batcher.open_records)
 
-    for what, partial, which in choices:
+    for what, partial, more, which in choices:
         if what == 0 and waiting:
             batcher.add(waiting.pop(0))
         elif what == 1 and flying:
             batcher.release(flying.pop(which % len(flying)).users())
         else:
-            take(caps[which % len(caps)], partial)
+            take(caps[which % len(caps)], partial, more)
         assert batcher.nbytes >= RECORD_OVERHEAD * len(batcher)
     for rest in waiting:
         batcher.add(rest)
@@ -142,6 +129,7 @@ def test_laws_of_packing(
         assert positions == sorted(positions)
     assert batcher.nbytes == 0
     assert not batcher._users
+    assert not batcher._lots
     assert batcher.barred == 0
 
 
@@ -226,3 +214,175 @@ def test_another_cap_per_user_reopens_what_was_gathered() -> None:
     batch = batcher.take(Caps((75, 75, 75), 225, 4_000_000, 1), partial=True)
     assert batch is not None
     assert list(batch.columns[0].keys) == ["a", "b"]
+
+
+# Partitions
+
+IN, OUT = PARTITIONS[2:]
+
+
+def test_a_request_holds_one_partition_and_its_members_cost_bytes() -> None:
+    """Records that must not share a request do not, and what they share is counted once."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    batcher.add(chunk_of([(0, f"a{i}", 20) for i in range(5)], 0, IN))
+    batcher.add(chunk_of([(0, f"b{i}", 20) for i in range(5)], 5, OUT))
+    caps = Caps((75, 75, 75), 75, OVERHEAD + len(IN.members) + 1 + 3 * 21)
+    batches = drain(batcher, caps)
+    assert [(batch.partition, len(batch)) for batch in batches] == [
+        (IN, 3),
+        (IN, 2),
+        (OUT, 3),
+        (OUT, 2),
+    ]
+    assert batcher.nbytes == 0
+
+
+def test_a_user_of_two_partitions_keeps_the_order() -> None:
+    """The later record waits for the earlier one's answer, and bars what comes after it."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    for at, partition in enumerate((IN, IN, OUT, IN)):
+        batcher.add(chunk_of([(0, "both", 20)], at, partition))
+    batcher.add(chunk_of([(0, "other", 20)], 4, OUT))
+    first = batcher.take(PER_ARRAY, partial=True)
+    second = batcher.take(PER_ARRAY, partial=True)
+    assert first is not None
+    assert second is not None
+    assert list(first.columns[0].positions) == [0, 1]
+    assert list(second.columns[0].positions) == [4]
+    assert batcher.take(PER_ARRAY, partial=True) is None
+    assert batcher.barred == 2
+    batcher.release(first.users())
+    rest = drain(batcher, PER_ARRAY)
+    assert [list(batch.columns[0].positions) for batch in rest] == [[2], [3]]
+
+
+def test_the_partition_that_fills_a_request_goes_first() -> None:
+    """An older one with few records waits for more of them, though not for ever."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    batcher.add(chunk_of([(0, "rare", 20)], 0, OUT))
+    batcher.add(chunk_of([(0, f"u{i}", 20) for i in range(200)], 1, IN))
+    assert [batch.partition for batch in drain(batcher, COMBINED, partial=False)] == [IN, IN]
+    assert [batch.partition for batch in drain(batcher, COMBINED)] == [OUT, IN]
+
+
+@pytest.mark.parametrize("users", [None, 4])
+def test_no_partition_waits_for_ever(users: int | None) -> None:
+    """While others can always fill a request, one record goes after a look-ahead of theirs."""
+    caps = Caps((9, 9, 9), 9, 4_000_000, users=users)
+    fill = caps.fill
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    batcher.add(chunk_of([(0, f"x{i}", 20) for i in range(2 * fill)], 0, IN))
+    batcher.add(chunk_of([(0, "rare", 20)], 1_000, OUT))
+    sent = []
+    for turn in range(LEFT_OUT_BATCHES + 2):
+        batcher.add(chunk_of([(0, f"u{turn}-{i}", 20) for i in range(fill)], 2_000 + turn * 9, IN))
+        batch = batcher.take(caps, partial=False)
+        assert batch is not None
+        batcher.release(batch.users())
+        sent.append(batch.partition)
+    assert sent == [IN] * LEFT_OUT_BATCHES + [OUT, IN]
+
+
+def test_any_number_of_partitions_is_forgotten_when_it_is_gone() -> None:
+    """A partition of its own for each record costs nothing that stays."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    for i in range(100):
+        batcher.add(chunk_of([(0, "one", 20)], i, Partition("", b'"n":%d' % i)))
+    batches = drain(batcher, PER_ARRAY)
+    assert [batch.columns[0].positions[0] for batch in batches] == list(range(100))
+    assert not batcher._lots
+
+
+# Users and items
+
+ITEMS = Caps((1_000, 1_000, 1_000), 1_000, 4_000_000, users=10)
+
+
+@pytest.mark.parametrize("folding", [None, Toy()])
+@pytest.mark.parametrize(
+    "caps", [Caps((9, 9, 9), 3, 4_000_000), Caps((9, 9, 9), 9, OVERHEAD + 3 * 21)]
+)
+def test_what_follows_goes_before_what_is_younger(folding: Toy | None, caps: Caps) -> None:
+    """A user's second record is not left out for other users that came after it."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD, folding=folding)
+    batcher.add(chunk_of([(1, user, 20) for user in "aabbcd"]))
+    batches = drain(batcher, caps)
+    assert [sorted(batch.columns[1].positions) for batch in batches] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_cap_on_users_ends_a_batch() -> None:
+    """Ten users are ten users, however many of their records go along."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    batcher.add(chunk_of([(1, f"u{i // 3}", 20) for i in range(75)]))
+    batches = drain(batcher, ITEMS)
+    assert [len(batch.users()) for batch in batches] == [10, 10, 5]
+    assert [len(batch) for batch in batches] == [30, 30, 15]
+
+
+def test_a_folding_batch_waits_for_more_of_its_users() -> None:
+    """All attributes first and then all events: a user's event goes along with its attributes."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD, folding=Toy())
+    batcher.add(chunk_of([(0, f"u{i}", 20) for i in range(100)]))
+    assert batcher.take(ITEMS, partial=False) is None
+    assert batcher.open_records == 10
+    batcher.add(chunk_of([(1, f"u{i}", 20) for i in range(100)], 100))
+    batches = drain(batcher, ITEMS)
+    assert [len(batch) for batch in batches] == [20] * 10
+
+
+def test_a_folding_batch_with_all_its_users_goes_when_no_more_will_come() -> None:
+    """Waiting would be for nothing; one that may still get users waits for those."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD, folding=Toy())
+    batcher.add(chunk_of([(0, f"u{i}", 20) for i in range(19)]))
+    full = batcher.take(ITEMS, partial=False, more=False)
+    assert full is not None
+    assert len(full) == 10
+    assert batcher.take(ITEMS, partial=False, more=False) is None
+    assert batcher.open_records == 9
+
+
+def test_a_folding_batch_goes_when_the_look_ahead_is_used_up() -> None:
+    """What folds and is further away than that becomes an item of another request."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD, folding=Toy())
+    batcher.add(chunk_of([(0, f"u{i}", 20) for i in range(209)]))
+    assert batcher.take(ITEMS, partial=False) is None
+    batcher.add(chunk_of([(0, "one more", 20)], 209))
+    batch = batcher.take(ITEMS, partial=False)
+    assert batch is not None
+    assert len(batch) == 10
+
+
+def test_what_does_not_fold_waits_for_the_next_request() -> None:
+    """Two events fold and the third does not: what comes after it does not overtake it."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD, folding=Toy())
+    batcher.add(chunk_of([(slot, "a", 20) for slot in (1, 1, 1, 2)]))
+    batches = drain(batcher, ITEMS)
+    assert [len(batch) for batch in batches] == [2, 2]
+    assert list(batches[1].columns[2].positions) == [3]
+
+
+@pytest.mark.parametrize("body_bytes", [4_000_000, 100_000, 50_000])
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_a_large_folding_batch_is_packed_in_few_looks(
+    body_bytes: int, in_turn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes behind every row do not make packing quadratic: a row is cut a few dozen times."""
+    users, cut = 2_000, 0
+    one_cut = Rows.cut
+
+    def counted(self: Rows, start: int, stop: int) -> Rows:
+        nonlocal cut
+        rows = one_cut(self, start, stop)
+        cut += len(rows.keys)
+        return rows
+
+    monkeypatch.setattr(Rows, "cut", counted)
+    rows = [(slot, f"u{i}", 20) for i in range(users) for slot in (0, 1)]
+    if not in_turn:
+        rows.sort(key=lambda row: row[0])
+    batcher = Batcher(slots=3, overhead=OVERHEAD, folding=Toy())
+    batcher.add(chunk_of(rows))
+    caps = Caps((9_999, 9_999, 9_999), 9_999, body_bytes, users=users)
+    batches = drain(batcher, caps)
+    assert len(batches) <= len(rows) * 21 // body_bytes + 1
+    assert cut <= 50 * users

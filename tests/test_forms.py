@@ -134,6 +134,16 @@ def test_an_empty_body_says_so(body: dict[str, Any]) -> None:
     assert loads(found.raw) == body
 
 
+def test_a_letter_of_a_delivered_event_is_not_sent_again() -> None:
+    """A piece of it was refused, the rest counted: a second copy would count twice."""
+    letter = {"record": {"external_id": "u"}, "column": "delivered", "warned": True}
+    event = refusal({"kind": "event", **letter})
+    assert event == ("delivered-before", "event", "warned")
+    again = only({"kind": "attributes", **letter})
+    assert isinstance(again, Found)
+    assert again.record == {"external_id": "u"}
+
+
 def test_a_dead_letter_holds_its_record() -> None:
     """Record and kind are those of the letter, whatever --kind says."""
     letter = b'{"v":1,"kind":"event","record":{"external_id" : "u"},"column":"failed"}'

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest.inflight import FIRST, Fixed, InFlight, Verdict
 
@@ -203,3 +205,32 @@ def test_a_fixed_number_stays() -> None:
     control = Fixed(20)
     drive(control, lambda now, flying: (0.1, "unavailable"), 1000, 1.0)
     assert control.allowed(1.0) == 20
+
+
+RATES = st.one_of(st.sampled_from([math.inf, 0.0, 5e-324, 1e308]), st.floats(0, 1e6))
+
+
+@given(
+    st.lists(
+        st.tuples(RATES, st.floats(0, 100), st.sampled_from(["ok", "ok", "throttled"])), max_size=40
+    ),
+    st.integers(1, 600),
+)
+def test_any_rate_gives_a_number(steps: list[tuple[float, float, Verdict]], most: int) -> None:
+    """A rate that changes with the size of requests, to inf or next to nothing, breaks nothing."""
+    control, now = InFlight(most=most), 0.0
+    for rate, rtt, verdict in steps:
+        control.rate = rate
+        control.sent(now)
+        now += rtt
+        control.answered(now, rtt, verdict)
+        assert 1 <= control.allowed(now) <= most
+
+
+def test_a_rate_below_one_a_second_still_uses_the_first_few() -> None:
+    """Requests that fill a second each may overlap as the first few may, when answers are slow."""
+    control = InFlight(0.8)
+    for step in range(20):
+        control.sent(float(step))
+        control.answered(step + 1.0, 1.0, "ok")
+    assert control.allowed(21.0) == FIRST

@@ -37,10 +37,10 @@ class Verdicts:
         self.warnings: list[Warned] = []
         self.warned = 0
         for taken in everything:
-            chunk = taken.chunk
-            fragments = map(bytes, chunk.fragments)
-            columns = (chunk.slots, fragments, chunk.keys, chunk.positions, chunk.lines)
-            self.rows += zip(*columns, strict=True)
+            for chunk in taken.chunks:
+                fragments = map(bytes, chunk.fragments)
+                columns = (chunk.slots, fragments, chunk.keys, chunk.positions, chunk.lines)
+                self.rows += zip(*columns, strict=True)
             self.read.update(taken.read)
             self.refusals += taken.refusals
             self.warnings += taken.warnings
@@ -116,7 +116,8 @@ def test_slices_keep_the_loop_answering() -> None:
     """Many lines are judged in slices, and keep their numbers."""
     lines = [plain("enveloped", "event", n) for n in range(2 * SLICE_LINES + 1)]
     everything = list(Intake(IntakeRules()).take(1, lines, 11))
-    assert [len(taken.chunk) for taken in everything] == [SLICE_LINES, SLICE_LINES, 1]
+    sizes = [len(chunk) for taken in everything for chunk in taken.chunks]
+    assert sizes == [SLICE_LINES, SLICE_LINES, 1]
     rows = Verdicts(everything).rows
     assert [row[-1] for row in rows] == list(range(11, 11 + len(lines)))
     assert [(part_of(row[3]), ordinal_of(row[3])) for row in rows] == [
@@ -130,9 +131,10 @@ def test_good_slices_go_the_fast_way(kind: str, form: str) -> None:
     """All of a plain slice is proven, and its positions take no memory each."""
     lines = [plain(form, kind, n) for n in range(100)]
     (taken,) = Intake(IntakeRules(kind=kind)).take(0, lines, 1)
-    assert isinstance(taken.chunk.positions, range)
+    (chunk,) = taken.chunks
+    assert isinstance(chunk.positions, range)
     assert taken.read == {kind: 100}
-    assert taken.chunk.nbytes >= sum(map(len, taken.chunk.fragments))
+    assert chunk.nbytes >= sum(map(len, chunk.fragments))
     assert bool(taken.time) == (kind != "attributes")
 
 
@@ -280,9 +282,9 @@ def test_a_line_too_long_to_be_held_is_accounted_for() -> None:
     assert "5,000,000 bytes" in refusal.reason
     assert "not kept" in refusal.reason
     assert (refusal.raw, refusal.summary) == (b"", TOO_LONG_LINE)
-    assert (taken.read, len(taken.chunk), refusal.position) == (
+    assert (taken.read, taken.chunks, refusal.position) == (
         {KIND_UNKNOWN: 1},
-        0,
+        (),
         position(2, 0),
     )
     assert judged(intake, [plain("enveloped", "event", 1)], part=2).rows[0][3] == position(2, 1)
@@ -296,10 +298,10 @@ def test_a_time_is_told_if_it_sorts_by_its_text(time: str, seen: str) -> None:
     """Who looks for events of the past compares texts; an attribute of that name is no time."""
     row = dumps({"external_id": "u", "payload": GOOD["purchase"] | {"time": time}})
     (taken,) = Intake(IntakeRules(kind="attributes")).take(0, [row], 1)
-    assert (len(taken.chunk), taken.time) == (1, "")
+    assert (len(taken.chunks[0]), taken.time) == (1, "")
     line = dumps({"event": GOOD["event"] | {"time": time}})
     (taken,) = Intake(IntakeRules()).take(0, [line], 1)
-    assert (len(taken.chunk), taken.time) == (1, seen)
+    assert (len(taken.chunks[0]), taken.time) == (1, seen)
 
 
 @pytest.mark.parametrize("name", ["api_key", "app_group_id", "company_secret"])

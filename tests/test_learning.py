@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ingest.learning import GRANULES, SLOWEST, Learner
 from ingest.limits import Budget, parse_rate
@@ -225,3 +227,76 @@ def test_429s_that_no_ceiling_helps_against_are_not_about_a_limit() -> None:
     now = accept(learner, now + 1, 100, 60.0)
     learner.throttled(now, now + 1, now + 1, 0, sent=now)
     assert learner.rate == pytest.approx(6000 / 61)
+
+
+# --- requests of many users ---------------------------------------------------------------------
+
+
+class InHundreds(Budget):
+    """A budget in users for requests of a hundred each; its `rate` is still requests a second."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_rate("80000/1s"), counts="users")
+
+    @property
+    def rate(self) -> float:
+        """Return requests of a hundred users a second."""
+        return super().rate / 100
+
+    def delay(self, now: float, cost: float = 100, *, in_flight: int = 0) -> float:
+        """Ask for a hundred users."""
+        return super().delay(now, cost, in_flight=in_flight)
+
+    def spend(self, now: float, cost: float = 100) -> None:
+        """Spend a hundred users."""
+        super().spend(now, cost)
+
+    def accepted(self, now: float, sent: float | None = None, cost: float = 100) -> None:
+        """Take in that a hundred users were accepted."""
+        super().accepted(now, sent, cost)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("link", LINKS, ids=str)
+def test_a_limit_is_learned_in_what_requests_cost(dialect: Dialect, link: Link) -> None:
+    """12,000 users a second are found by requests of 100 as 120 requests a second are."""
+    destination = Destination(120, 1.0, dialect)
+    result = simulate(InHundreds(), destination.answer, link, start=1000.3, seconds=60, spacing=())
+    assert result.accepted >= 0.75 * 120 * 60
+    assert result.share_throttled < 0.03
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["ok", "ok", "ok", "429", "press"]), st.integers(1, 200)),
+    max_size=30,
+)
+
+
+def test_the_slowest_is_a_request_of_the_usual_size() -> None:
+    """Requests of 200 users never come less often than those of one: one per five seconds."""
+    learner = Learner()
+    learner.throttled(0.0, 1800.0, 1800.0, 0)
+    for step in range(200):
+        learner.accepted(1801.0 + step / 100, None, 200)
+    learner.throttled(1803.0, 5403.0, 5403.0, 0)
+    assert learner.rate == 200 * SLOWEST
+
+
+@settings(deadline=None)
+@given(STEPS, st.sampled_from([2, 64, 1024]))
+def test_a_rate_is_in_the_unit_of_the_costs(steps: list[tuple[str, int]], cost: int) -> None:
+    """Whatever happens, requests of n users teach n times the rate of requests of one."""
+    now, ones, many = 0.0, Learner(), Learner()
+    for step, times in steps:
+        for _ in range(times if step == "ok" else 1):
+            now += 0.01 if step == "ok" else times / 50
+            for learner, each in ((ones, 1), (many, cost)):
+                if step == "ok":
+                    learner.accepted(now, now, each)
+                elif step == "429":
+                    learner.throttled(now, now + 0.5, now + 0.5, 3, sent=now)
+                else:
+                    learner.press()
+        assert many.in_flight() == ones.in_flight()
+        assert (many.rate is None) == (ones.rate is None)
+        assert (many.rate or 0.0) == pytest.approx(cost * (ones.rate or 0.0))

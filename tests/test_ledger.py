@@ -14,8 +14,8 @@ from ingest.codec import loads
 from ingest.errors import LocalFailure
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import SUMMARIES, Ledger
-from ingest.outcomes import Delivered, Invalid, Unanswered
-from ingest.records import EMPTY_COLUMN, KINDS, Batch, Column, position
+from ingest.outcomes import Delivered, Invalid, Remark, Unanswered
+from ingest.records import EMPTY_COLUMN, KINDS, Batch, Column, ordinal_of, position
 from ingest.retry import Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetterFile
@@ -54,6 +54,7 @@ def batch() -> Batch:
     return Batch(1, 1, (column(10, 11), column(12), EMPTY_COLUMN))
 
 
+SAID = Remark("said-by-destination", "odd")
 BAD = (
     Verdict(0, 1, "rejected", "bad-thing", "a thing is bad", 400),
     Verdict(1, 0, "failed", "gave-up", "given up"),
@@ -137,9 +138,11 @@ def test_what_was_not_delivered_is_not_counted_so(tmp_path: Path) -> None:
 
 
 def test_a_success_may_be_queued_or_warned_of(tmp_path: Path) -> None:
-    """Counted within what was delivered; a warning names the batch by its first record."""
+    """Counted within what was delivered; a remark names nobody, so the whole batch is its place."""
     kept = ledger(tmp_path)
-    outcome = Delivered(202, queued=True, warnings=("slow", "odd"))
+    outcome = Delivered(
+        202, queued=True, remarks=(Remark("slow-today", "slow", "it is slow"), SAID)
+    )
     kept.settle(batch(), Answer(outcome), Disposition(delivered=True, verdicts=BAD[:1]), attempts=1)
     assert (kept.balance.queued, kept.balance.warned, kept.balance.count("delivered")) == (2, 2, 2)
     report = kept.balance.report(
@@ -147,8 +150,30 @@ def test_a_success_may_be_queued_or_warned_of(tmp_path: Path) -> None:
     )
     assert {(r["code"], r["example"]) for r in report["reasons"]} == {
         ("bad-thing", "part-2:11"),
-        ("said-by-destination", "part-2:10"),
+        ("slow-today", "part-2:10-12"),
+        ("said-by-destination", "part-2:10-12"),
     }
+
+
+@pytest.mark.parametrize(
+    ("positions", "place"),
+    [
+        ([position(1, 4)], "part-1:5"),
+        ([position(1, 9), position(1, 4)], "part-1:5-10"),
+        ([position(2, 4), position(1, 8)], "part-1:9 to part-2:5"),
+    ],
+)
+def test_a_remark_is_about_some_record_of_its_request(
+    tmp_path: Path, positions: list[int], place: str
+) -> None:
+    """From the first one of the source to the last one, whichever array they were in."""
+    kept = ledger(tmp_path)
+    columns = [Column.of([b"{}"], ["u"], [at], [ordinal_of(at) + 1]) for at in positions]
+    columns += [EMPTY_COLUMN] * (3 - len(columns))
+    answer = Answer(Delivered(201, remarks=(SAID,)))
+    kept.settle(Batch(1, 1, tuple(columns)), answer, Disposition(delivered=True), attempts=1)
+    (reason,) = kept.balance.reasons()
+    assert reason.example == place
 
 
 def test_the_report_holds_no_word_of_the_destination(tmp_path: Path) -> None:
@@ -160,7 +185,7 @@ def test_the_report_holds_no_word_of_the_destination(tmp_path: Path) -> None:
         Verdict(0, 0, "rejected", "odd-thing", said, 400),
         *(Verdict(0, 1, "failed", code, f"as told: {said}", 400) for code in codes),
     )
-    outcome = Delivered(201, warnings=(said,))
+    outcome = Delivered(201, remarks=(Remark("said-by-destination", said),))
     kept.settle(batch(), Answer(outcome), Disposition(True, verdicts), attempts=1)
     reasons = {reason.code: reason.reason for reason in kept.balance.reasons()}
     assert "ann@" not in repr(reasons)
@@ -169,6 +194,32 @@ def test_the_report_holds_no_word_of_the_destination(tmp_path: Path) -> None:
     assert "dead letter" in reasons["odd-thing"]
     assert {reasons[code] for code in codes} == set(SUMMARIES.values())
     assert all(said in letter["reason"] for letter in letters(kept))
+
+
+def test_a_piece_that_was_refused_is_a_warned_letter(tmp_path: Path) -> None:
+    """Its record is delivered, counted once as warned, and each piece has a letter of its own."""
+    kept = Ledger(
+        DeadLetterFile(tmp_path / "letters", run="r"),
+        kinds=KINDS,
+        name_of=lambda part: f"part-{part}",
+        record_of=lambda batch, slot, fragment: b'{"came":%b}' % fragment,
+        wall=lambda: NOW,
+    )
+    warned = (
+        Verdict(0, 1, "delivered", "attribute-refused", "no bob", 202, "plan"),
+        Verdict(0, 1, "delivered", "attribute-refused", "no bob", 202, "city"),
+    )
+    kept.settle(batch(), Answer(Delivered(202)), Disposition(True, BAD[1:], warned), attempts=1)
+    balance = kept.balance
+    assert (balance.count("delivered"), balance.count("failed"), balance.warned) == (2, 1, 1)
+    written = letters(kept)
+    assert [letter.get("warned") for letter in written] == [None, True, True]
+    assert [letter["field"] for letter in written] == [None, "plan", "city"]
+    assert [letter["column"] for letter in written] == ["failed", "delivered", "delivered"]
+    assert all("came" in letter["record"] for letter in written)
+    reasons = {(one.code, one.field): one for one in balance.reasons()}
+    assert reasons["attribute-refused", "plan"].column == "warned"
+    assert "bob" not in repr(reasons)
 
 
 def test_reasons_of_lines_are_told_by_their_summary(tmp_path: Path) -> None:

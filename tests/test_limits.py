@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import bisect
 import math
-from itertools import accumulate
+import random
+from collections.abc import Callable
+from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.limits import (
     Bucket,
     BucketLimit,
     Budget,
+    Pace,
+    PaceLimit,
+    RateLimit,
     Window,
     WindowLimit,
+    largest_cost,
     parse_rate,
+    peak_rate,
 )
 from ingest.outcomes import ServerWord
 from tests.far_end import Destination, Link, simulate
@@ -24,7 +31,7 @@ from tests.far_end import Destination, Link, simulate
 TICK = 1e-6
 """Seconds by which a test moves on at least, so that rounding cannot stop its clock."""
 
-Meter = Window | Bucket | Budget
+Meter = Window | Bucket | Pace | Budget
 
 GAPS = st.one_of(st.just(0.0), st.floats(0, 0.01), st.floats(0, 3))
 ARRIVALS = st.lists(st.tuples(GAPS, st.integers(1, 6)), min_size=1, max_size=120)
@@ -97,6 +104,8 @@ def test_no_time_takes_more_from_a_bucket_than_flows_in(
         (Window(118, 1.0), 118.0),
         (Window(3000, 3.0), 1000.0),
         (Window(7, 0.5), 14.0),
+        (Pace(118), 118.0),
+        (Pace(10_000), 10_000.0),
         (Bucket(118.0, 2.0), 118.0),
         (Budget(parse_rate("90000/1m,1000/1s")), 1000.0),
     ],
@@ -135,9 +144,11 @@ def test_fractions_of_cost_do_not_add_up_to_an_error() -> None:
         assert meter.delay(10.0 * round_ + 1.0, 1) == 0.0
 
 
-@pytest.mark.parametrize("meter", [Window(5, 1.0), Bucket(5.0, 5.0)])
+@pytest.mark.parametrize(
+    "meter", [Window(5, 1.0), Bucket(5.0, 5.0), Bucket(5.0, 5.0, 0.5), Pace(5.0)]
+)
 def test_what_costs_more_than_everything_never_goes(meter: Meter) -> None:
-    """A cost above the amount, or the burst, is never affordable."""
+    """A cost above the amount, the burst or the pace is never affordable."""
     assert meter.delay(0.0, 6) == math.inf
     assert meter.delay(0.0, 5) == 0.0
 
@@ -149,6 +160,151 @@ def test_a_window_waits_for_as_many_as_the_cost_needs() -> None:
         meter.spend(float(second))
     assert meter.delay(5.0, 1) == 5.0
     assert meter.delay(5.0, 2) == 6.0
+
+
+def test_after_a_cost_its_time_passes() -> None:
+    """At 10,000 a second 2,500 take a quarter of one; what was sent too early is made up for."""
+    meter = Pace(10_000)
+    meter.spend(0.0, 2500)
+    assert meter.delay(0.0, 1) == 0.25
+    meter.spend(0.1, 100)
+    assert meter.delay(0.2) == pytest.approx(0.06)
+
+
+def test_an_even_pace_is_still_a_window() -> None:
+    """10,000 right after a single one would be even, and 10,001 within a second."""
+    meter = Pace(10_000)
+    meter.spend(0.0, 1)
+    assert meter.delay(0.5, 9_999) == 0.0
+    assert meter.delay(0.5, 10_000) == 0.5
+
+
+# --- any limits, any costs ----------------------------------------------------------------------
+
+SLACK = 0.03
+"""Seconds that two sends may come closer on their way, where few requests fill a window."""
+
+LIMITS = st.lists(
+    st.one_of(
+        st.builds(WindowLimit, st.integers(20, 60), st.floats(0.2, 5)),
+        st.builds(BucketLimit, st.floats(1, 300), st.floats(30, 90)),
+        st.builds(PaceLimit, st.floats(20, 300)),
+    ),
+    min_size=1,
+    max_size=3,
+)
+COSTLY = st.lists(st.tuples(GAPS, st.integers(1, 20)), min_size=1, max_size=60)
+
+
+def assert_kept(limit: RateLimit, seen: list[tuple[float, int]], longer: float = 0.0) -> None:
+    """Look at every span from one request to another, over periods that are `longer`."""
+    seen = sorted(seen)
+    for first, (start, _) in enumerate(seen):
+        spent = 0
+        for at, cost in seen[first:]:
+            spent += cost
+            match limit:
+                case WindowLimit(amount, period):
+                    assert spent <= amount or at >= start + period + longer - 1e-9
+                case PaceLimit(rate):
+                    assert spent <= rate or at >= start + 1 + longer - 1e-9
+                case BucketLimit(rate, burst):
+                    assert spent <= burst + rate * (at - start - longer) + 1e-5
+
+
+@settings(deadline=None)
+@given(LIMITS, COSTLY)
+def test_no_limit_is_exceeded_whatever_requests_cost(
+    limits: list[RateLimit], arrivals: list[tuple[float, int]]
+) -> None:
+    """Windows, buckets and paces hold together, for any arrivals of any costs."""
+    granted = grants(Budget(limits, counts="users"), arrivals)
+    for limit in limits:
+        assert_kept(limit, granted)
+        if isinstance(limit, PaceLimit):
+            for (before, cost), (after, _) in pairwise(granted):
+                assert after >= before + cost / limit.rate - 1e-9
+
+
+@settings(deadline=None)
+@given(LIMITS, COSTLY, st.integers(0, 2**32))
+def test_no_limit_is_exceeded_where_the_requests_arrive(
+    limits: list[RateLimit], arrivals: list[tuple[float, int]], seed: int
+) -> None:
+    """Each request may be late by any part of the slack, and still the far end counts no more."""
+    dice = random.Random(seed)
+    granted = grants(Budget(limits, counts="users", arrival_slack=SLACK), arrivals)
+    arrived = [
+        (at + dice.choice((0.0, dice.random(), 0.999)) * SLACK, cost) for at, cost in granted
+    ]
+    for limit in limits:
+        assert_kept(limit, granted, SLACK)
+        assert_kept(limit, arrived)
+
+
+def share_used(meter: Meter, costs: list[int], rate: float) -> float:
+    """Return what is used of `rate` when something always waits, once the first half is sent."""
+    granted = grants(meter, [(0.0, cost) for cost in costs])
+    half = len(granted) // 2
+    return sum(costs[half:-1]) / (granted[-1][0] - granted[half][0]) / rate
+
+
+METERS = st.sampled_from(
+    [
+        (lambda: Window(2520, 3.0), 840.0, 2520),
+        (lambda: Bucket(300.0, 1000.0), 300.0, 1000),
+        (lambda: Pace(10_000), 10_000.0, 10_000),
+    ]
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(METERS, st.sampled_from([1, 2, 4, 5, 8, 10, 20]))
+def test_costs_that_divide_a_limit_use_it(
+    case: tuple[Callable[[], Meter], float, int], parts: int
+) -> None:
+    """With work, at least 99 % is used by requests that each take an even part."""
+    meter, rate, amount = case
+    assert share_used(meter(), [amount // parts] * (400 * parts), rate) >= 0.99
+
+
+@settings(max_examples=25, deadline=None)
+@given(METERS, st.integers(0, 2**32), st.integers(1, 10))
+def test_costs_up_to_a_tenth_of_a_limit_use_nearly_all(
+    case: tuple[Callable[[], Meter], float, int], seed: int, least: int
+) -> None:
+    """With work, at least 90 % is used by requests of any size up to a tenth."""
+    meter, rate, amount = case
+    dice = random.Random(seed)
+    costs = [dice.randint(amount // 10 // least, amount // 10) for _ in range(4000)]
+    assert share_used(meter(), costs, rate) >= 0.90
+
+
+def test_a_window_that_one_request_fills_is_used_to_97_percent() -> None:
+    """Four requests of 10,000 at 10,000 a second are 1.03 s apart, and take 3.09 s."""
+    budget = Budget((PaceLimit(10_000),), counts="users", arrival_slack=SLACK)
+    times = [at - 1000.0 for at, _ in grants(budget, [(0.0, 10_000)] * 4)]
+    assert times == pytest.approx([0.0, 1.03, 2.06, 3.09])
+
+
+def test_a_full_bucket_grants_its_whole_burst_in_spite_of_the_slack() -> None:
+    """What is kept back for the slack shortens a burst of many, never the largest request."""
+    meter = Bucket(300.0, 1000.0, SLACK)
+    assert meter.delay(0.0, 1000) == 0.0
+    meter.spend(0.0, 1000)
+    assert meter.delay(0.0, 1000) == pytest.approx(1000 / 300)
+    assert meter.delay(0.0, 1001) == math.inf
+
+
+@given(LIMITS, st.sampled_from([0.0, SLACK]))
+def test_what_a_request_may_cost_goes_and_more_does_not(
+    limits: list[RateLimit], slack: float
+) -> None:
+    """The largest cost of some limits is granted by a budget of them, a larger one never."""
+    budget = Budget(limits, counts="users", arrival_slack=slack)
+    assert budget.rate == peak_rate(limits)
+    assert budget.delay(0.0, largest_cost(limits)) == 0.0
+    assert budget.delay(0.0, largest_cost(limits) + 1) == math.inf
 
 
 # --- the server's word --------------------------------------------------------------------------
@@ -308,6 +464,32 @@ def test_a_learned_limit_is_a_ceiling_until_ours_is_lower() -> None:
         budget.accepted(now, sent=now)
     assert budget._learned is None
     assert budget.rate == 40.0
+
+
+def test_what_is_left_is_told_in_requests_whatever_they_cost() -> None:
+    """With 3 left, a third request goes beside two in flight, however many users are in it."""
+    budget = Budget((), counts="users")
+    budget.hear(word(limit=100, remaining=3, reset_in=3.0), 5.0, 0.0, 0)
+    assert budget.delay(5.0, 200, in_flight=2) == 0.0
+    assert budget.delay(5.0, 200, in_flight=3) == 3.0
+
+
+def test_a_limit_in_users_is_named_in_users() -> None:
+    """Who waits is told what the limit counts; the learned one holds no request for ever."""
+    budget = Budget((BucketLimit(300, 1000),), counts="users")
+    budget.spend(0.0, 1000)
+    assert budget.delay(0.0, 200) == pytest.approx(200 / 300)
+    assert budget.waits_for(0.0) == "the rate limit of 300/s with bursts of 1000 (in users)"
+    for second in range(200):
+        budget.accepted(float(second), float(second), 100)
+    budget.hear(word(throttled=True), 200.0, 0.0, 0, sent=200.0)
+    learned = budget.rate
+    assert learned == pytest.approx(20_000 / 200.5)
+    assert budget.delay(202.0, 200) == 0.0
+    budget.spend(202.0, 200)
+    owed = 200 - learned * 0.02
+    assert budget.delay(202.0, 200) == pytest.approx(owed / learned)
+    assert budget.waits_for(202.0) == "a limit of about 99.8 users/s, learned from its 429s"
 
 
 # --- against a destination ----------------------------------------------------------------------

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from typing import get_args
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.outcomes import (
     MAX_WAIT,
-    QUOTED_CHARS,
-    REASON_CHARS,
     Delivered,
     Outcome,
     Refused,
@@ -26,9 +24,6 @@ from ingest.outcomes import (
     Unauthorized,
     Unavailable,
     classify,
-    quote,
-    read_body,
-    redact,
     server_word,
 )
 
@@ -224,87 +219,7 @@ def test_a_wire_may_bring_its_own_hints() -> None:
     assert said == Unauthorized(401, "the destination answered 401 (ask Ann)")
 
 
-# --- bodies -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ({"message": "a"}, "a"),
-        ({"error_code": "X", "error_message": "b"}, "b"),
-        ({"message": None, "errors": ["c", 1, "d"]}, "c; d"),
-        ({"message": "", "errors": None}, ""),
-        ({}, ""),
-        ("e", "e"),
-        ([1], ""),
-        (b"plain\x00 text\r\n", "plain text"),
-        (b"\xff", "\ufffd"),
-        (b"<html><head><TITLE lang=en>502 Bad</TITLE>", "an HTML page titled '502 Bad'"),
-        (b"<p>", "an HTML page"),
-    ],
-)
-def test_what_a_body_says(body: object, says: str) -> None:
-    """The sentence is found in the shapes of bodies that are around."""
-    assert read_body(response(400, body), ()).says == says
-
-
-def test_the_fields_of_a_body() -> None:
-    """Only an object has fields; anything else has none, and is no error."""
-    assert read_body(response(400, {"a": 1}), ()).fields == {"a": 1}
-    for body in (b"", [1], "text", 3):
-        assert read_body(response(400, body), ()).fields == {}
-
-
-def test_deeply_nested_json_is_no_json() -> None:
-    """A body of brackets does not exhaust the stack."""
-    assert not read_body(response(400, b"[" * 100_000), ()).is_json
-
-
-# --- secrets ------------------------------------------------------------------------------------
-
-
-@given(
-    st.text(alphabet="abcdefghijkmnop0123456789-_.", min_size=12, max_size=40),
-    st.text(max_size=60),
-    st.text(max_size=60),
-)
-def test_no_secret_is_quoted(key: str, before: str, after: str) -> None:
-    """Wherever a destination echoes the key, in whatever case, it is not shown."""
-    shown = quote(f"{before}{key}{after}{key.upper()}", (key,))
-    assert key not in shown.lower()
-    assert len(shown) <= REASON_CHARS
-    assert shown.isprintable()
-
-
-@pytest.mark.parametrize("pad", [REASON_CHARS - 10, 8190 - 20, 9000])
-def test_no_half_of_a_secret_is_left_by_a_cut(pad: int) -> None:
-    """Text is redacted before it is cut."""
-    for filler in (" ", "x"):
-        assert KEY[:8] not in quote(filler * pad + KEY + "y" * 9000, (KEY,), 10_000)
-
-
-@settings(deadline=None)
-@given(
-    st.integers(0, QUOTED_CHARS + 100),
-    st.sampled_from((" ", "x", ".\t", "<title>", "<title>" + "x" * 189, "\0")),
-    st.sampled_from(("", "</title>", " y" * QUOTED_CHARS)),
-    st.booleans(),
-)
-@example(185, "x", "", True)
-@example(QUOTED_CHARS - 20, "x", "y", False)
-def test_no_part_of_a_secret_is_shown(at: int, filler: str, after: str, title: bool) -> None:
-    """Wherever it stands, across any cut, no eight characters of it are left."""
-    text = (filler * at)[:at] + KEY + after
-    if title:
-        text = f"<html><title>{text}"
-    shown = quote(text, (KEY,), 10_000) + read_body(response(500, text.encode()), (KEY,)).says
-    assert not [n for n in range(len(KEY) - 7) if KEY[n : n + 8] in shown]
-
-
-def test_a_secret_within_another_leaves_nothing_of_it() -> None:
-    """The longest is redacted first; what is not printable does not hide one either."""
-    assert redact("it is key-of-mine", ("key", "key-of-mine")) == "it is [redacted]"
-    assert quote("key-\0of-mine", ("key-of-mine",)) == "[redacted]"
+# --- secrets --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [501, 505])
@@ -315,26 +230,6 @@ def test_a_method_that_is_not_spoken_means_another_host(status: int) -> None:
     assert "check the REST URL" in said.reason
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Invalid API key: other-key",
-        '{"api_key": "other-key"}',
-        "Authorization: Bearer other-key",
-        "app_group_id=other-key",
-    ],
-)
-def test_what_follows_the_name_of_a_credential_is_redacted(text: str) -> None:
-    """Even a key that is not ours is not shown."""
-    assert "other-key" not in redact(text, ())
-    assert "[redacted]" in redact(text, ())
-
-
-def test_redacting_leaves_other_text_alone() -> None:
-    """A sentence about a key stays readable, and an empty secret matches nothing."""
-    assert redact("the API key has expired", ("",)) == "the API key has expired"
-
-
 def test_a_401_does_not_echo_the_key() -> None:
     """The one answer that is known to show the credential."""
     said = classify(response(401, {"message": f"Invalid API key: {KEY}"}), secrets=(KEY,))
@@ -342,14 +237,6 @@ def test_a_401_does_not_echo_the_key() -> None:
     assert KEY not in repr(said)
     assert "Invalid API key: [redacted]" in said.reason
     assert "check the API key" in said.reason
-
-
-def test_control_characters_and_length() -> None:
-    """A reason is one printable line of bounded length."""
-    shown = quote("a\tb\nc\x1b[31m\u202e" + "d" * 1000, ())
-    assert shown.startswith("a b c[31mddd")
-    assert len(shown) == REASON_CHARS
-    assert shown.endswith("…")
 
 
 # --- pace ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from ingest.outcomes import (
     ItemError,
     Outcome,
     Refused,
+    Remark,
     ServerWord,
     Throttled,
     TooLarge,
@@ -28,7 +30,7 @@ from ingest.outcomes import (
     Unavailable,
 )
 from ingest.pipeline import PipelineSettings
-from ingest.profiles import CapsLadder
+from ingest.profiles import Caps, CapsLadder
 from ingest.records import Batch
 from ingest.sinks.base import Answer
 from ingest.sinks.braze import ENDPOINTS
@@ -69,7 +71,7 @@ def any_outcome(dice: random.Random, batch: Batch) -> Outcome | Answer:
         (
             Delivered(201, (ItemError(slot, index, "bad", "no"),)),
             Delivered(202, queued=True),
-            Delivered(201, warnings=("odd",)),
+            Delivered(201, remarks=(Remark("said-by-destination", "odd"),)),
             Answer(Throttled(429), wait, status=429),
             DOWN,
             Unavailable(None, "refused"),
@@ -338,6 +340,31 @@ def test_unanswered_is_held(letters: Path) -> None:
     assert driven.columns == {"read": 60, "delivered": 30, "held": 30}
     assert driven.pipeline.balance.maybe_duplicated == 30
     assert {letter["column"] for letter in driven.letters} == {"held"}
+
+
+def test_what_must_not_repeat_never_does(letters: Path) -> None:
+    """Whatever was chosen, and whatever the sink thinks of its records: held, and counted so."""
+    lost = iter((LOST, DOWN, OK))
+    once = msgspec.structs.replace(ENDPOINTS["track"], resendable=False)
+    setup = Setup(script=lambda batch, now: next(lost), letters=letters, endpoint=once)
+    driven = drive(mixed(150, 150), setup)
+    assert driven.columns == {"read": 150, "delivered": 75, "held": 75}
+    assert driven.pipeline.balance.maybe_duplicated == 0
+    assert [n for _, n in driven.sent] == [75, 75, 75]  # what was not processed goes again
+
+
+def test_a_budget_in_users_counts_users(letters: Path) -> None:
+    """Two records of one user in a request cost one; 75 users a request, 150 a second."""
+    by_user = msgspec.structs.replace(ENDPOINTS["track"], counts="users")
+    lines = [line for n in range(150) for line in (attributes(f"u{n}", n), event(f"u{n}", n))]
+    caps = Caps((75, 75, 75), 150, 4_000_000, users=75)
+    setup = Setup(
+        letters=letters, endpoint=by_user, rate="75/1s", ladder=CapsLadder((caps,)), latency=0.01
+    )
+    driven = drive(lines, setup)
+    assert driven.columns == {"read": 300, "delivered": 300}
+    assert [n for _, n in driven.sent] == [150, 150]
+    assert driven.sent[1][0] - driven.sent[0][0] >= 1.0
 
 
 # --- ends that are not the end of the source ------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.queues import Open, Queue, Rows
+from ingest.queues import Queue, Rows, bytes_of, fitting
 
 
 def rows_of(first: int, count: int) -> Rows:
@@ -31,16 +31,19 @@ def test_a_queue_gives_back_what_it_got_in_order(adds: list[int], takes: list[in
         assert [key for rows in pieces for key in rows.keys] == [f"u{at}" for at in found]
         assert queue.positions(count) == found
         assert len(found) == min(count, len(queue))
+        if len(queue):
+            assert queue.oldest() == queue.positions(1)[0]
         queue.drop(len(found))
         taken += found
     assert taken == list(range(len(taken)))
     assert len(queue) == added - len(taken)
 
 
-def test_an_open_batch_joins_its_rows_per_slot() -> None:
-    """A slot without rows is an empty column."""
-    opened = Open(3)
-    opened.put(1, rows_of(5, 2))
-    columns = opened.columns()
-    assert [column.data for column in columns] == [b"", b"5,6", b""]
-    assert list(columns[1].positions) == [5, 6]
+def test_what_fits_is_the_oldest_of_all_slots() -> None:
+    """A record costs its bytes and a comma; the first that does not fit ends it for all slots."""
+    pieces = [[rows_of(0, 2), rows_of(4, 1)], [rows_of(2, 2)]]
+    assert bytes_of(pieces) == 10
+    assert fitting(pieces, 10) == [3, 2]
+    assert fitting(pieces, 9) == [2, 2]
+    assert fitting(pieces, 5) == [2, 0]
+    assert fitting(pieces, 1) == [0, 0]

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from ingest.errors import ConfigError
 from ingest.rates import (
     BucketLimit,
+    PaceLimit,
     RateLimit,
     WindowLimit,
+    largest_cost,
     pacing,
     parse_rate,
     peak_rate,
@@ -49,19 +51,67 @@ def test_a_window_is_written_as_it_is_read(amount: int, period: str) -> None:
 
 
 def test_other_limits_have_a_text_too() -> None:
-    """A bucket, and a window of an odd length, are written for humans."""
+    """A bucket, a pace, and a window of an odd length, are written for humans."""
     assert str(BucketLimit(10, 5)) == "10/s with bursts of 5"
+    assert str(PaceLimit(10_000)) == "10000/s without bursts"
     assert str(WindowLimit(3, 0.0001)) == "3/0.0001s"
 
 
 def test_a_share_never_falls_below_one_request() -> None:
     """Shares scale amounts, rates and bursts, rounding down but not to nothing."""
-    limits = (WindowLimit(100, 1.0), WindowLimit(1, 1.0), BucketLimit(10.0, 1.0))
+    limits = (
+        WindowLimit(100, 1.0),
+        WindowLimit(1, 1.0),
+        BucketLimit(10.0, 1.0),
+        PaceLimit(10_000),
+        PaceLimit(2),
+    )
     assert scaled(limits, 0.29) == (
         WindowLimit(29, 1.0),
         WindowLimit(1, 1.0),
         BucketLimit(2.9, 1.0),
+        PaceLimit(2900),
+        PaceLimit(1),
     )
+
+
+def test_the_documented_budgets_in_users_are_scaled() -> None:
+    """80 % of a bucket of 300/s with bursts of 1,000 are 240/s with bursts of 800."""
+    limits = (BucketLimit(300, 1000), PaceLimit(10_000))
+    assert scaled(limits, 0.8) == (BucketLimit(240, 800), PaceLimit(8000))
+
+
+LIMITS = st.lists(
+    st.one_of(
+        st.builds(WindowLimit, st.integers(1, 10**6), st.floats(0.001, 86_400)),
+        st.builds(BucketLimit, st.floats(0.01, 1e5), st.floats(1, 1e6)),
+        st.builds(PaceLimit, st.floats(1, 1e6)),
+    ),
+    max_size=4,
+)
+
+
+@given(LIMITS, st.floats(0.001, 1))
+def test_a_share_is_no_more_than_the_whole(limits: list[RateLimit], share: float) -> None:
+    """No share is faster or lets more through at once than all of it; each still grants a 1."""
+    assert peak_rate(scaled(limits, share)) <= peak_rate(limits) + 1e-9
+    assert 1 <= largest_cost(scaled(limits, share)) <= largest_cost(limits) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ((), math.inf),
+        ((BucketLimit(300, 1000),), 1000),
+        ((PaceLimit(8000),), 8000),
+        ((WindowLimit(150, 1.0), BucketLimit(300, 1000), PaceLimit(8000)), 150),
+    ],
+)
+def test_the_tightest_limit_says_what_a_request_may_cost(
+    limits: tuple[RateLimit, ...], most: float
+) -> None:
+    """A window's amount, a bucket's burst and a pace's rate are the most that goes at once."""
+    assert largest_cost(limits) == most
 
 
 @pytest.mark.parametrize(
@@ -71,6 +121,7 @@ def test_a_share_never_falls_below_one_request() -> None:
         (parse_rate("250000/1h,3000/3s"), 1000.0),
         (parse_rate("6000/1h"), 100.0),
         ((BucketLimit(10.0, 60.0),), 11.0),
+        ((PaceLimit(10_000),), 10_000),
     ],
 )
 def test_the_peak_rate_lets_a_long_window_be_used_early(
@@ -93,3 +144,8 @@ def test_sends_are_spaced_a_quarter_closer_than_the_rate(text: str, burst: int) 
 def test_no_limit_no_spacing() -> None:
     """Without limits nothing is spaced."""
     assert pacing(()) is None
+
+
+def test_a_pace_is_spaced_like_a_window_of_a_second() -> None:
+    """Where requests cost 1 each, a pace is smoothed as any other limit."""
+    assert pacing((PaceLimit(1000),)) == pacing(parse_rate("1000/1s"))

@@ -27,6 +27,7 @@ from ingest.profiles import Caps
 from ingest.records import Batch, UserKey
 from ingest.retry import (
     ABOUT_DATA,
+    TAKEN,
     Disposition,
     RetryPolicy,
     Row,
@@ -82,7 +83,10 @@ def said(
 def items(batch: Batch, picks: list[tuple[int, str]]) -> tuple[ItemError, ...]:
     """Return verdicts on the picked records of the batch, several of them on one at times."""
     rows = list(batch.rows())
-    return tuple(ItemError(*rows[i % len(rows)], code, f"it is {code}") for i, code in picks)
+    return tuple(
+        ItemError(*rows[i % len(rows)], code, f"it is {code}", already=code == "worse")
+        for i, code in picks
+    )
 
 
 picks_of = st.lists(
@@ -107,7 +111,12 @@ outcomes: st.SearchStrategy[Callable[[Batch], Outcome]] = st.one_of(
 )
 """Whatever a destination may say to a batch."""
 tries_of = st.builds(
-    Tries, st.integers(0, 40), st.integers(0, 2_000), st.integers(0, 12), st.booleans()
+    Tries,
+    st.integers(0, 40),
+    st.integers(0, 2_000),
+    st.integers(0, 12),
+    st.booleans(),
+    st.booleans(),
 )
 weathers = st.builds(Weather, st.booleans(), st.booleans(), st.booleans(), st.integers(0, 40))
 policies = st.builds(
@@ -173,20 +182,27 @@ def test_every_record_ends_once_or_goes_again_once(
     assert all(piece.rows is None or piece.rows for piece in found.pieces)
     assert not any(piece.rows is None for piece in found.pieces[1:])
 
-    check_verdicts(found, outcome, policy, repeatables)
+    check_verdicts(found, outcome, policy, repeatables, doubted=tries.doubted)
     check_pieces(batch, found, outcome, tries, caps)
     check_numbers(found, outcome, tries, weather, policy, asked)
 
 
 def check_verdicts(
-    found: Disposition, outcome: Outcome, policy: RetryPolicy, repeatables: set[Row]
+    found: Disposition,
+    outcome: Outcome,
+    policy: RetryPolicy,
+    repeatables: set[Row],
+    *,
+    doubted: bool,
 ) -> None:
     """Verdicts have a column of theirs and a sentence; only what must not repeat is held."""
     for verdict in found.verdicts:
-        assert verdict.column in ("rejected", "failed", "held")
+        assert verdict.column in ("rejected", "failed", "held", TAKEN)
         assert verdict.code
         assert verdict.reason
         assert verdict.status == outcome.status
+        if verdict.column == TAKEN:
+            assert doubted
         if verdict.column == "held":
             assert isinstance(outcome, Unanswered)
             assert verdict.slot in policy.hold_unanswered
@@ -364,3 +380,38 @@ def test_backoff_is_full_jitter_under_a_cap(failures: int, jitter: float) -> Non
     delay = backoff(failures, POLICY, jitter)
     assert 0 <= delay < POLICY.cap or delay == jitter == 0
     assert delay <= POLICY.base * 2.0 ** min(failures, 60)
+
+
+GONE = ItemError(0, 0, "unknown-user", "no such user", already=True)
+"""What a record earns too whose earlier copy was processed."""
+
+
+@pytest.mark.parametrize("outcome", [Delivered(201, (GONE,)), Invalid(400, (GONE,))])
+def test_what_an_earlier_copy_may_have_done_is_no_verdict(outcome: Outcome) -> None:
+    """After a request without an answer, a user to be deleted may be gone because of it."""
+    alone = batch_of([(0, "a")])
+    sure = said(alone, outcome)
+    assert [verdict.column for verdict in sure.verdicts] == ["rejected"]
+    (doubted,) = said(alone, outcome, Tries(sends=1, doubted=True)).verdicts
+    assert (doubted.code, doubted.column) == ("perhaps-done-before", TAKEN)
+
+
+def test_a_request_without_an_answer_is_remembered_by_its_pieces() -> None:
+    """However it is cut up later, what was in it may have been processed."""
+    batch = batch_of([(0, "a"), (0, "b")])
+    again = said(batch, NO_ANSWER)
+    assert [piece.tries.doubted for piece in again.pieces] == [True]
+    halves = said(batch, BAD_REQUEST, again.pieces[0].tries)
+    assert [piece.tries.doubted for piece in halves.pieces] == [True, True]
+
+
+def test_a_refused_piece_warns_of_its_record() -> None:
+    """The record is delivered; of one that was refused as a whole, pieces are not spoken of."""
+    piece = ItemError(0, 0, "attribute-refused", "too long", field="plan")
+    other = ItemError(0, 1, "attribute-refused", "too long", field="plan")
+    refused = ItemError(0, 1, "bad", "no")
+    found = said(batch_of([(0, "a"), (0, "b")]), Delivered(202, (refused,), pieces=(piece, other)))
+    assert [(one.index, one.field, one.column) for one in found.warned] == [
+        (0, "plan", "delivered")
+    ]
+    assert [one.index for one in found.verdicts] == [1]

@@ -9,7 +9,7 @@ import itertools
 import pytest
 
 from ingest.errors import ConfigError
-from ingest.limits import Budget, WindowLimit, parse_rate
+from ingest.limits import BucketLimit, Budget, PaceLimit, RateLimit, WindowLimit, parse_rate
 from ingest.outcomes import ServerWord
 from ingest.throttle import Throttle
 from tests.virtual_clock import run
@@ -179,3 +179,124 @@ def test_a_cost_that_never_fits_is_an_error() -> None:
 
     with pytest.raises(ConfigError, match="costs 6, more than the rate limit of 5/1s ever grants"):
         run(main())
+
+
+# --- requests that cost the users in them -------------------------------------------------------
+
+
+def counting_users(*limits: RateLimit, slack: float = 0.0) -> Throttle:
+    """Return a throttle whose budget counts users, by the running loop's clock."""
+    budget = Budget(limits, counts="users", arrival_slack=slack)
+    return Throttle(budget, clock=asyncio.get_running_loop().time, jitter=lambda: 0.0)
+
+
+async def granted(waiting: Throttle, costs: list[int]) -> list[float]:
+    """Ask for all at once; return when each was granted, checking that none is overtaken."""
+    order: list[int] = []
+
+    async def one(place: int, cost: int) -> float:
+        at = await waiting.acquire(cost)
+        order.append(place)
+        return at
+
+    times = await asyncio.gather(*(one(place, cost) for place, cost in enumerate(costs)))
+    assert order == sorted(order)
+    return times
+
+
+def test_a_bucket_lets_its_burst_go_and_then_its_rate() -> None:
+    """Of 300/s with bursts of 1,000, five requests of 200 go at once, then one each 0.667 s."""
+
+    async def main() -> list[float]:
+        return await granted(counting_users(BucketLimit(300, 1000)), [200] * 8)
+
+    expected = [0.0] * 5 + [step * 200 / 300 for step in (1, 2, 3)]
+    assert run(main()) == pytest.approx(expected, abs=0.001)
+
+
+def test_the_slack_delays_the_end_of_a_burst() -> None:
+    """The 9 users that flow in within 30 ms are kept back, so the fifth request waits for them."""
+
+    async def main() -> list[float]:
+        return await granted(counting_users(BucketLimit(300, 1000), slack=0.03), [200] * 6)
+
+    assert run(main()) == pytest.approx([0.0] * 4 + [0.03, 0.03 + 200 / 300], abs=0.001)
+
+
+def test_a_pace_has_no_burst() -> None:
+    """40,000 users in four requests take three times 1.03 s, in eight seven times 0.515 s."""
+
+    async def main(parts: int) -> list[float]:
+        waiting = counting_users(PaceLimit(10_000), slack=0.03)
+        return await granted(waiting, [40_000 // parts] * parts)
+
+    assert run(main(4)) == pytest.approx([0.0, 1.03, 2.06, 3.09], abs=0.002)
+    assert run(main(8))[-1] == pytest.approx(7 * 0.515, abs=0.003)
+
+
+def test_a_costly_request_is_not_overtaken() -> None:
+    """Small ones that would fit wait behind the large one that came first."""
+
+    async def main() -> list[float]:
+        return await granted(counting_users(WindowLimit(300, 1.0)), [200, 150, 1, 100, 250])
+
+    assert run(main()) == pytest.approx([0.0, 1.0, 1.0, 1.0, 2.0], abs=0.001)
+
+
+def test_a_budget_in_users_is_not_spaced() -> None:
+    """Small requests are not held up as if each filled its place; only the limits count."""
+
+    async def main() -> list[float]:
+        waiting = counting_users(WindowLimit(100, 1.0))
+        assert waiting.rate == 100.0
+        return await granted(waiting, [10] * 10)
+
+    assert run(main()) == [0.0] * 10
+
+
+def test_a_success_teaches_what_it_cost() -> None:
+    """A limit met by requests of 100 users is kept in users by requests of any size."""
+
+    async def main() -> tuple[float, float]:
+        waiting = counting_users(BucketLimit(3000, 1000))
+        clock = asyncio.get_running_loop().time
+        for _ in range(200):
+            sent = await waiting.acquire(100)
+            waiting.hear(OPEN, 0, accepted=True, sent=sent, cost=100)
+            await asyncio.sleep(0.05)
+        waiting.hear(ServerWord(True, None, None, None, None), 0, sent=clock())
+        sent = await waiting.acquire(100)
+        waiting.hear(OPEN, 0, accepted=True, sent=sent, cost=100)
+        times = await granted(waiting, [400, 100, 400, 100])
+        return waiting.rate, times[3] - times[1]
+
+    rate, took = run(main())
+    assert rate == pytest.approx(20_000 / 10.5, rel=0.01)
+    assert took == pytest.approx(500 / rate, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("limit", "cost", "named"),
+    [
+        (BucketLimit(80, 100), 101, "80/s with bursts of 100"),
+        (PaceLimit(5000), 10_000, "5000/s without bursts"),
+        (WindowLimit(5, 1.0), 6, "5/1s"),
+    ],
+)
+def test_too_many_users_for_the_limit_are_an_error_in_users(
+    limit: RateLimit, cost: int, named: str
+) -> None:
+    """The sentence counts users, names the limit and says what helps; nobody else is held up."""
+
+    async def main() -> tuple[str, float]:
+        waiting = counting_users(limit)
+        with pytest.raises(ConfigError) as told:
+            await waiting.acquire(cost)
+        return str(told.value), await waiting.acquire(1)
+
+    text, at = run(main())
+    assert at == 0.0
+    assert text == (
+        f"a request holds {cost:g} users, more than the rate limit of {named} (in users) ever "
+        "grants: raise the rate, or put fewer users into a request"
+    )

@@ -8,9 +8,10 @@ import click
 
 from ingest.cli.options import collected, send_options
 from ingest.cli.sending import send_paths
+from ingest.cli.targets import environment_help
 
 
-@click.command("import", short_help="Send files.")
+@click.command("import", short_help="Send files.", epilog=environment_help())
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @send_options
 def import_(paths: tuple[str, ...], **values: Any) -> None:
@@ -26,8 +27,6 @@ def import_(paths: tuple[str, ...], **values: Any) -> None:
       ingest import 'export/*.ndjson.gz' --to braze --rate 250000/1h,3000/3s
       ingest import profiles.ndjson --kind attributes --to braze --update-existing-only
       zcat dump.gz | ingest import - --to braze --report report.json
-    \b
-    Braze needs BRAZE_REST_URL and BRAZE_API_KEY (or BRAZE_API_KEY_FILE) in the environment.
     \b
     Ends with 0: every record delivered; 1: some are invalid, rejected, failed or held; 2: wrong
     usage or input; 3: halted by an answer; 4: this machine failed; 75: the destination is down;

@@ -13,6 +13,7 @@ from ingest.cli.import_ import import_
 from ingest.cli.replay import replay
 from ingest.cli.sample import sample
 from ingest.cli.sandbox import sandbox
+from ingest.cli.send import send
 from ingest.cli.signals import SIGNAL_BASE
 from ingest.cli.streams import say
 from ingest.errors import IngestError
@@ -57,5 +58,5 @@ def cli() -> None:
     """
 
 
-for verb in (import_, replay, sample, sandbox):
+for verb in (import_, send, replay, sample, sandbox):
     cli.add_command(verb)

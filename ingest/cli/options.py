@@ -1,14 +1,19 @@
-"""The options that every verb that sends has, and the values they become."""
+"""The options that the verbs that send have, and the values they become.
+
+Decides what an option may say and which of them contradict each other, before anything is opened.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
 
+from ingest.cli.targets import Target, endpoints_help, settings_help, sinks
+from ingest.cli.targets import target as target_of
 from ingest.errors import ConfigError
 from ingest.records import KINDS
 
@@ -18,15 +23,27 @@ KIND_NAMES = {kind: kind for kind in KINDS} | {"events": "event", "purchases": "
 """Kinds as people write them: the plural is accepted."""
 
 PROGRESS = ("auto", "bar", "plain", "none")
-ENDPOINT_NAMES = ("track", "track-bulk")
+
+AUTO: Final = "auto"
+PER_ARRAY: Final = "per-array"
+COMBINED: Final = "combined"
+"""What `--limits` may be besides a number."""
 
 
-class SendOptions(msgspec.Struct, frozen=True):
-    """What the user asked for, as written; `ingest.cli.assembly` makes parts of it."""
+BEARER: Final = "bearer"
 
-    to: str | None
-    kind: str | None
-    endpoint: str
+
+class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for, as written; `ingest.cli.assembly` makes parts of it.
+
+    Only `target` is read already: it is where to, out of `--to` and `--endpoint` or a row's name.
+    `settings` holds what only that destination knows, by name.
+    """
+
+    to: str
+    target: Target
+    settings: Mapping[str, str]
+    kind: str | None = None
     limits: str
     rate: str | None
     share: str
@@ -34,7 +51,7 @@ class SendOptions(msgspec.Struct, frozen=True):
     memory: str
     state: Path
     auth: str
-    update_existing_only: bool
+    update_existing_only: bool = False
     if_unanswered: str
     on_bad_field: str
     strict: bool
@@ -54,13 +71,14 @@ def kind(_: click.Context, option: click.Parameter, value: str | None) -> str | 
     return KIND_NAMES.get(value or "")
 
 
-_OPTIONS = (
-    click.option(
-        "--to",
-        metavar="SINK",
-        help="Where to: sandbox (started inside this process), braze, or file:PATH (request "
-        "bodies, one a line).",
-    ),
+_TO: Final = click.option(
+    "--to",
+    metavar="SINK",
+    help=f"Where to: one of {', '.join(sinks())}. A sandbox is started inside this process; a file "
+    "gets request bodies, one a line.",
+)
+
+_OF_RECORDS: Final = (
     click.option(
         "--kind",
         callback=kind,
@@ -69,24 +87,46 @@ _OPTIONS = (
     ),
     click.option(
         "--endpoint",
-        type=click.Choice(ENDPOINT_NAMES),
-        default="track",
-        show_default=True,
-        help="Endpoint of Braze. track-bulk is a closed beta; its caps are unverified.",
+        metavar="NAME",
+        help=f"Endpoint of the destination.  {endpoints_help()}  [default: its first one]",
     ),
     click.option(
         "--limits",
-        default="auto",
+        default=AUTO,
         show_default=True,
         metavar="LIMITS",
-        help="Records per request: per-array (75 of each kind), combined (75 in total), a number "
-        "in total, or auto, which finds out and loses nothing by it.",
+        help="Records per request: per-array (the most in each array), combined (75 in total), a "
+        "number in total (in users, where the destination counts users), or auto, which finds out "
+        "and loses nothing by it.",
     ),
+    click.option(
+        "--update-existing-only",
+        is_flag=True,
+        help="Set _update_existing_only on every record that does not say: create no user.",
+    ),
+)
+"""Options of users and what they do, where the records of a request are of several kinds."""
+
+_OF_ROWS: Final = (
+    click.option(
+        "--limits",
+        default=AUTO,
+        show_default=True,
+        metavar="LIMITS",
+        help="Records per request: a number, or auto, which is what the row documents.",
+    ),
+    click.option(
+        "--yes", is_flag=True, help="Do not ask, where what is sent cannot be undone: just send it."
+    ),
+)
+
+_COMMON: Final = (
     click.option(
         "--rate",
         metavar="N/PERIOD[,...]",
-        help="Requests per period, used in full: 250000/1h,3000/3s.  [default: what the endpoint "
-        "documents, times --share]",
+        help="Requests per period, used in full: 250000/1h,3000/3s. Where the destination counts "
+        "users, so does this: users per period.  [default: what the endpoint documents, times "
+        "--share]",
     ),
     click.option(
         "--share",
@@ -120,23 +160,26 @@ _OPTIONS = (
     ),
     click.option(
         "--auth",
-        type=click.Choice(("bearer", "body")),
-        default="bearer",
+        type=click.Choice((BEARER, "body")),
+        default=BEARER,
         show_default=True,
         help="How the key is sent; body is for Braze accounts of 2018 to 2020.",
     ),
     click.option(
-        "--update-existing-only",
-        is_flag=True,
-        help="Set _update_existing_only on every record that does not say: create no user.",
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help=f"A setting that only one destination knows, once for each.  {settings_help()}",
     ),
     click.option(
         "--if-unanswered",
         type=click.Choice(("resend", "hold")),
         default="resend",
         show_default=True,
-        help="What to do with records whose request got no answer: they may have arrived. Plain "
-        "attributes are resent in any case.",
+        help="What to do with records whose request got no answer: they may have arrived. What a "
+        "second copy does not change is resent in any case, and what must never be sent twice is "
+        "held in any case.",
     ),
     click.option(
         "--on-bad-field",
@@ -193,21 +236,84 @@ _OPTIONS = (
 
 
 def send_options(verb: F) -> F:
-    """Add the options to a verb, in the order in which `--help` shows them."""
-    for option in reversed(_OPTIONS):
+    """Add the options to a verb that sends records, in the order in which `--help` shows them."""
+    return _with((_TO, *_OF_RECORDS, *_COMMON), verb)
+
+
+def row_options(verb: F) -> F:
+    """Add the options to the verb that sends rows, in the order in which `--help` shows them."""
+    return _with((_TO, *_OF_ROWS, *_COMMON), verb)
+
+
+def _with(options: Iterable[Callable[[F], F]], verb: F) -> F:
+    for option in reversed(tuple(options)):
         verb = option(verb)
     return verb
 
 
-def collected(values: dict[str, Any]) -> SendOptions:
-    """Make one value of the options; raise `ConfigError` for those that contradict each other."""
-    options = SendOptions(**values)
-    if options.to is None:
-        raise ConfigError(
-            "nothing says where to send: add --to sandbox to try it, --to braze, or --to file:PATH"
-        )
+def collected(values: dict[str, Any], *, row: str | None = None) -> SendOptions:
+    """Make one value of the options; raise `ConfigError` for those that contradict each other.
+
+    `row` is the row that `ingest send` was given.
+    """
+    target = target_of(values["to"], endpoint=values.pop("endpoint", None), row=row)
+    settings = _settings(values.pop("settings"), target)
+    options = SendOptions(target=target, settings=settings, **values)
     if options.strict and options.no_validate:
         raise ConfigError("--strict and --no-validate contradict each other: leave one of them out")
-    if options.faults and options.to != "sandbox":
+    if options.faults and target.where != "sandbox":
         raise ConfigError("--faults is for --to sandbox: nobody else plays faults on request")
+    if options.update_existing_only and target.endpoint.counts == "users":
+        raise ConfigError(
+            f"--update-existing-only is not for {target.destination.name}: it always creates the "
+            "users that it does not know; leave the option out"
+        )
+    if options.auth != BEARER and options.auth not in target.destination.auths:
+        raise ConfigError(
+            f"--auth {options.auth} is not for {target.destination.name}, which has one way to "
+            "send its key: leave the option out"
+        )
+    _check_limits(options.limits, target)
     return options
+
+
+def _check_limits(asked: str, target: Target) -> None:
+    if asked == AUTO or (asked.isdecimal() and int(asked) > 0):
+        return
+    endpoint = target.endpoint
+    if asked in (PER_ARRAY, COMBINED):
+        if endpoint.counts == "users":
+            raise ConfigError(
+                f"--limits {asked} is not for {target.destination.name}, which counts the users in "
+                "a request and not its records: it is auto, or a number of users"
+            )
+        if not target.row:
+            return
+        raise ConfigError(
+            f"--limits {asked} is not for {endpoint.name}, which has one array: it is auto, or a "
+            "number"
+        )
+    raise ConfigError(
+        f"--limits {asked!r} makes no sense: it is auto, "
+        + ("" if target.row or endpoint.counts == "users" else "per-array, combined, ")
+        + "or a number"
+    )
+
+
+def _settings(given: Iterable[str], target: Target) -> dict[str, str]:
+    """Read `NAME=VALUE`s. Raises `ConfigError` for a name that the destination does not know."""
+    known = target.destination.settings
+    settings: dict[str, str] = {}
+    for text in given:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise ConfigError(f"--set {text!r} sets nothing: it is --set NAME=VALUE")
+        if name not in known:
+            having = f"it has {', '.join(known)}" if known else "it has none"
+            raise ConfigError(
+                f"--set {name}: {target.destination.name} has no such setting; {having}"
+            )
+        if name in settings:
+            raise ConfigError(f"--set {name} is there twice: leave one of them out")
+        settings[name] = value
+    return settings

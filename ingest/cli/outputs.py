@@ -72,9 +72,8 @@ def write_report(where: str | None, report: dict[str, Any]) -> None:
 
 def _outputs(options: SendOptions) -> Iterator[tuple[str, str]]:
     """Yield each file that the options name: as it was written, and its path."""
-    scheme, _, path = (options.to or "").partition(":")
-    if scheme == "file" and path:
-        yield f"--to file:{path}", path
+    if options.target.where == "file":
+        yield f"--to {options.to}", options.target.path
     if options.dead_letters is not None:
         yield f"--dead-letters {options.dead_letters}", str(options.dead_letters)
     if options.report is not None and options.report != "-":

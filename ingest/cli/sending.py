@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -40,17 +40,25 @@ class _Ended(msgspec.Struct, frozen=True):
     failure: LocalFailure | None = None
 
 
-def send_paths(paths: Sequence[str], options: SendOptions) -> None:
+def send_paths(
+    paths: Sequence[str],
+    options: SendOptions,
+    *,
+    confirmed: Callable[[FileSource], None] = lambda _: None,
+) -> None:
     """Send files and end the process with the status of the run.
 
-    Raises `ConfigError` or `InputError` before anything is sent, and `LocalFailure`.
+    `confirmed` is called when all that can be known is known and nothing is opened, and raises if
+    the run is not to be. Raises `ConfigError` or `InputError` before anything is sent, and
+    `LocalFailure`.
     """
     console = Talk()
-    source = FileSource(paths)
+    source = FileSource(paths, lists=options.target.row)
     check_outputs(options, source.names)
+    confirmed(source)
     if source.ignored:
         console.print(
-            f"Left out (folders, and files not NDJSON by name): {', '.join(source.ignored)}",
+            f"Left out (folders, and files of another kind by name): {', '.join(source.ignored)}",
             style="yellow",
             markup=False,
             highlight=False,
@@ -100,8 +108,8 @@ async def _run(source: FileSource, sink: Sink, options: SendOptions, console: Co
         state=state,
         halted_because=str(pipeline.error) if pipeline.error else None,
         source=list(source.names),
-        sink=(options.to or "").partition(":")[0],
-        endpoint=options.endpoint,
+        sink="file" if options.target.where == "file" else options.to,
+        endpoint=options.target.endpoint.name,
         limits=options.limits,
         seconds=time.monotonic() - since,
     )

@@ -14,6 +14,9 @@ ALWAYS: Final = ("read", "delivered")
 MOST_REASONS: Final = 12
 """Reasons shown; the report has all of them."""
 
+NOT_DELIVERED: Final = ("rejected", "invalid", "failed", "held")
+"""Columns of records that have a dead letter."""
+
 COLOURS: Final = {
     "delivered": "green",
     "rejected": "red",
@@ -49,7 +52,7 @@ def _parts(report: dict[str, Any], letters: tuple[str, int]) -> list[RenderableT
     if report["reasons"]:
         parts.append(_reasons(report["reasons"]))
     if letters[1]:
-        parts.append(Text(f"{_counted(letters[1], 'dead letter')} in {letters[0]}"))
+        parts.append(Text(_dead_letters(report["records"], *letters)))
     if not report["records"]["read"] and report["state"] == "finished":
         parts.append(Text("Nothing was read: the input holds no record"))
     return parts
@@ -76,6 +79,15 @@ def _figure(count: int) -> str:
 
 def _counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def _dead_letters(records: dict[str, int], path: str, written: int) -> str:
+    """Say where they are: one for each record not delivered, and one for each piece refused."""
+    said = f"{_counted(written, 'dead letter')} in {path}"
+    pieces = written - sum(records.get(column, 0) for column in NOT_DELIVERED)
+    if pieces > 0:
+        said += f", {pieces:,} of them only of a piece: the rest of the record is delivered"
+    return said
 
 
 def _requests(report: dict[str, Any]) -> str:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from ingest.codec import dumps
 from ingest.sandbox.objects import valid_time
 
 STRING_CHARS: Final = 255
-ARRAY_ELEMENTS: Final = 500
 VALUE_BYTES: Final = 102_400
 """100 KB: an array or object that would grow beyond it keeps its old value."""
 
@@ -45,6 +46,7 @@ BAD_NESTED: Final = "invalid_nested_value"
 BAD_ARRAY: Final = "invalid_array_element"
 TOO_BIG: Final = "value_over_100_kb"
 ARRAY_TRIMMED: Final = "array_trimmed_to_500"
+ARRAY_TRUNCATED: Final = "array_truncated_to_25"
 WRONG_TYPE: Final = "operator_on_wrong_type"
 EMPTY_NAME: Final = "empty_name"
 
@@ -55,11 +57,27 @@ _OBJECT_OPERATORS: Final = frozenset({"$add", "$remove", "$update"})
 Attributes = dict[str, Any]
 
 
+class ArrayCap(msgspec.Struct, frozen=True):
+    """How many scalars an array holds, which of them stay, and the reason that is then counted."""
+
+    elements: int
+    newest: bool
+    reason: str
+
+
+ARRAYS: Final = ArrayCap(500, newest=True, reason=ARRAY_TRIMMED)
+"""Today's arrays: the oldest element falls out."""
+LEGACY_ARRAYS: Final = ArrayCap(25, newest=False, reason=ARRAY_TRUNCATED)
+"""Arrays of Appboy: what does not fit is cut off."""
+
+
 class Dropped(Exception):
     """An update is not applied; the argument is the reason, one of the names above."""
 
 
-def apply_attributes(state: Attributes, update: Attributes) -> Sequence[str]:
+def apply_attributes(
+    state: Attributes, update: Attributes, arrays: ArrayCap = ARRAYS
+) -> Sequence[str]:
     """Apply one attributes object to `state` in place; return the reasons of what was dropped."""
     reasons: list[str] = []
     merge = update.get("_merge_objects") is True
@@ -82,9 +100,10 @@ def apply_attributes(state: Attributes, update: Attributes) -> Sequence[str]:
         else:
             try:
                 new = _new_value(state.get(name), value, merge)
-                if type(new) is list and len(new) > ARRAY_ELEMENTS and type(new[0]) is not dict:
-                    new = new[-ARRAY_ELEMENTS:]
-                    reasons.append(ARRAY_TRIMMED)
+                if type(new) is list and len(new) > arrays.elements and type(new[0]) is not dict:
+                    kept = arrays.elements
+                    new = new[-kept:] if arrays.newest else new[:kept]
+                    reasons.append(arrays.reason)
                 if _may_be_big(new) and len(dumps(new)) > VALUE_BYTES:
                     raise Dropped(TOO_BIG)
                 state[name] = new

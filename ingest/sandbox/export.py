@@ -10,7 +10,7 @@ from typing import Any, Final
 from ingest.records import EVENT, PURCHASE, UserKey
 from ingest.sandbox.objects import Object, key_of
 from ingest.sandbox.rules import Verdict, refusal
-from ingest.sandbox.store import Profile, Store
+from ingest.sandbox.store import Profile, Store, aliases_of
 
 IDS_MAX: Final = 50
 
@@ -78,13 +78,10 @@ def judge_export(body: Any, store: Store) -> Verdict:
 
 def exported(profile: Profile, fields: list[Any]) -> Object:
     """Return a profile as the destination exports it; only `fields`, unless that is empty."""
-    alias = profile.alias
     whole: Object = {
         "external_id": profile.external_id,
         "braze_id": profile.braze_id,
-        "user_aliases": (
-            [] if alias is None else [{"alias_name": alias[1], "alias_label": alias[0]}]
-        ),
+        "user_aliases": aliases_of(profile),
         "custom_attributes": {
             name: value for name, value in profile.attributes.items() if name not in STANDARD
         },

@@ -7,6 +7,7 @@ profile, no clock and no HTTP; bytes of the body are counted by the caller and j
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -80,7 +81,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """What is said to a request, and what is to be stored of it.
 
     `items` has a list of accepted objects per slot; `sizes` the objects sent per slot; `users` are
-    the identities of everything sent, refused objects included.
+    the identities of everything sent, refused objects included. `effect` is what else is to be done
+    when the request is applied (it takes the number of the request); `updates` is what it counts in
+    budgets of updates.
     """
 
     status: int
@@ -89,6 +92,12 @@ class Verdict(msgspec.Struct, frozen=True):
     sizes: tuple[int, int, int] = (0, 0, 0)
     rejected: int = 0
     users: frozenset[UserKey] = frozenset()
+    effect: Callable[[int], None] | None = None
+    updates: int = 0
+
+
+Checker = Callable[[int, Any, UserKey | None], list[str]]
+"""Takes the slot, an object and its identity; returns its errors."""
 
 
 def parse_limits(limits: str | int) -> Caps:
@@ -120,11 +129,12 @@ def judge_size(nbytes: int, caps: Caps) -> Verdict | None:
     return None
 
 
-def judge(body: Any, caps: Caps, *, aids: bool = True) -> Verdict:
+def judge(body: Any, caps: Caps, *, aids: bool = True, checks: Checker = check) -> Verdict:
     """Judge a decoded body. Never raises, whatever was decoded.
 
-    `aids` says whether to look for the test aids `_sandbox_poison` and `_sandbox_reject`; callers
-    that have the bytes pass whether `AID_MARK` is in them.
+    `checks` finds the errors of an object; its default is what the destination says today. `aids`
+    says whether to look for the test aids `_sandbox_poison` and `_sandbox_reject`; callers that
+    have the bytes pass whether `AID_MARK` is in them.
     """
     if type(body) is not dict:
         return refusal(400, NO_VALID_DATA)
@@ -150,7 +160,7 @@ def judge(body: Any, caps: Caps, *, aids: bool = True) -> Verdict:
         accept = items[slot].append
         for index, obj in enumerate(array):
             key = keys[slot][index]
-            found = check(slot, obj, key)
+            found = checks(slot, obj, key)
             if aids:
                 found += reject_errors(obj)
             if not found:

@@ -19,7 +19,11 @@ from aiohttp import web
 from ingest.codec import dumps, loads
 from ingest.errors import ConfigError
 from ingest.records import UserKey
-from ingest.sandbox.braze import Admitted, Answer, Braze, Call, too_long_to_read
+from ingest.sandbox.appboy import Appboy
+from ingest.sandbox.batchcep import BatchCep
+from ingest.sandbox.braze import Braze, RowRates
+from ingest.sandbox.buckets import bucket, sliding
+from ingest.sandbox.calls import Admitted, Answer, Call, Destination, Routes
 from ingest.sandbox.faults import Fault, Faults, parse_faults
 from ingest.sandbox.rules import parse_limits
 from ingest.sandbox.store import Store
@@ -50,11 +54,19 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         host, port: where it listens; port 0 takes a free one.
-        key: the REST key it accepts.
+        key: the REST key it accepts, which is the Appboy app group id as well.
         limits: objects per request: `per-array` (75 each), `combined` (75), or a number in total.
         rate: windows of each track path, `N/PERIOD[,N/PERIOD]`; empty for no limit, None for the
             documented ones of contracts with data points (`TRACK_RATE`, `BULK_RATE`).
         export_rate: windows of `/users/export/ids`; the default is that of accounts since 2024.
+        users_rate: windows of `/users/delete`, `/users/alias/new` and `/users/identify` together.
+        rename_rate, remove_rate: windows of the two paths of external ids.
+        pool_rate: windows of `/email/...`, `/push_notification/remove` and
+            `/campaigns/trigger/send` together.
+        appboy_rate: windows of all paths, for requests with an `app_group_id`.
+        cep_rate, cep_burst: updates of `/2.x/profiles/update`: a bucket of `cep_burst`, refilled
+            at `N/PERIOD`.
+        cep_mass_rate: updates of `/2.x/profiles/mass-update` in any PERIOD, wherever it begins.
         dialect: `classic` or `mau` rate-limit headers.
         latency: seconds between the arrival of a body and its answer.
         faults: `NAME:SHARE[,...]`, see `ingest.sandbox.faults`.
@@ -70,6 +82,14 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     limits: str | int = "combined"
     rate: str | None = None
     export_rate: str = "250/1m"
+    users_rate: str = "20000/1m"
+    rename_rate: str = "1000/1m"
+    remove_rate: str = "1000/1m"
+    pool_rate: str = "250000/1h"
+    appboy_rate: str = "50000/1h"
+    cep_rate: str = "300/1s"
+    cep_burst: int = 1_000
+    cep_mass_rate: str = "10000/1s"
     dialect: str = "classic"
     latency: float = 0.0
     faults: str = ""
@@ -104,15 +124,7 @@ class Sandbox:
         self.store = Store(keep=settings.keep, keep_bytes=settings.keep_bytes)
         self.faults = Faults(parse_faults(settings.faults), seed=settings.seed)
         self.traffic = Traffic()
-        self._braze = Braze(
-            self.store,
-            key=settings.key,
-            caps=parse_limits(settings.limits),
-            rate=parse_rate(TRACK_RATE if settings.rate is None else settings.rate),
-            bulk_rate=parse_rate(BULK_RATE if settings.rate is None else settings.rate),
-            export_rate=parse_rate(settings.export_rate),
-            dialect=parse_dialect(settings.dialect),
-        )
+        self._routes = Routes(_destinations(settings, self.store))
         self._clock = clock
         self._sleep = sleep
         self._closing = asyncio.Event()
@@ -141,7 +153,7 @@ class Sandbox:
         """Forget profiles, counts and windows, and start the dice again; faults stay in force."""
         self.store.reset()
         self.traffic.reset()
-        self._braze.reset()
+        self._routes.reset()
         self.faults.reset()
 
     def set_faults(self, spec: str, *, for_seconds: float | None = None) -> None:
@@ -203,29 +215,43 @@ class Sandbox:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         """Answer one request to the destination."""
         call = Call(request.method, request.path, request.headers, self._clock())
-        number = self.traffic.arrive(call.path if call.path in self._braze.routes else OTHER_PATH)
+        number = self.traffic.arrive(self._routes.place(call.path) or OTHER_PATH)
         users: frozenset[UserKey] = frozenset()
         try:
             fault = self.faults.draw(call.now)
-            admitted = self._braze.admit(call)
-            if isinstance(admitted, Answer) and admitted.status == 429:
-                self.traffic.over_rate += 1
+            # Ruled at arrival where the headers tell whom the request is for, else by its body.
+            destination = self._routes.find(call)
+            admitted: Admitted | Answer | None = None
+            if destination is not None and not destination.by_body:
+                admitted = destination.admit(call)
             try:
                 body = await request.read()
             except web.HTTPRequestEntityTooLarge:
-                return self._respond(number, too_long_to_read(), CLOSE_HEADERS)
+                answer = (destination or self._routes.fallback).too_long()
+                return self._respond(number, answer, CLOSE_HEADERS)
+            destination = destination or self._routes.find(call, body)
+            assert destination is not None  # with the body, someone takes it
+            if admitted is None:
+                admitted = destination.admit(call, body)
+                if isinstance(admitted, Answer):
+                    self.traffic.sized(len(body), admitted.sizes)
             if isinstance(admitted, Answer):
+                self.traffic.over_rate += admitted.status == 429
                 await self._dawdle(None)
                 return self._respond(number, admitted)
             apply = fault is None or fault.applied
-            answer = self._braze.answer(admitted, body, number, apply=apply)
+            answer = destination.answer(admitted, body, number, apply=apply)
             users = answer.users
             self.traffic.carry(users)
             self.traffic.sized(len(body), answer.sizes)
             if apply:
                 self.traffic.rejected += answer.rejected
+                if answer.updates:
+                    self.traffic.updated(answer.updates, call.now)
+            if fault is not None and fault.ending in ("answer", "success"):
+                answer = destination.fault_answer(admitted, fault, answer)
             await self._dawdle(fault)
-            return await self._end(request, number, admitted, answer, fault)
+            return await self._end(request, number, answer, fault)
         except asyncio.CancelledError:
             self.traffic.unanswered += 1  # the caller hung up, or the sandbox is closing
             raise
@@ -243,16 +269,15 @@ class Sandbox:
         self,
         request: web.Request,
         number: int,
-        admitted: Admitted,
         answer: Answer,
         fault: Fault | None,
     ) -> web.StreamResponse:
-        """Answer in the way of the fault, or in no way at all."""
+        """Answer, unless the fault is that there is no answer at all."""
         if fault is None:
             return self._respond(number, answer)
         self.traffic.faults[fault.name] += 1
         if fault.ending in ("answer", "success"):
-            return self._respond(number, self._braze.fault_answer(admitted, fault, answer))
+            return self._respond(number, answer)
         if fault.ending == "silence":
             await self._hold()
         self.traffic.unanswered += 1
@@ -303,6 +328,34 @@ class Sandbox:
         except (ValueError, msgspec.ValidationError, ConfigError) as error:
             return _json(400, {"message": str(error)})
         return _json(200, {"message": "success"})
+
+
+def _destinations(settings: SandboxSettings, store: Store) -> tuple[Destination, ...]:
+    """Return the destinations, those with the narrower claims first. Raises `ConfigError`."""
+    return (
+        BatchCep(
+            store,
+            key=settings.key,
+            update=bucket(settings.cep_rate, settings.cep_burst),
+            mass_update=sliding(settings.cep_mass_rate),
+        ),
+        Appboy(store, key=settings.key, rate=parse_rate(settings.appboy_rate)),
+        Braze(
+            store,
+            key=settings.key,
+            caps=parse_limits(settings.limits),
+            rate=parse_rate(TRACK_RATE if settings.rate is None else settings.rate),
+            bulk_rate=parse_rate(BULK_RATE if settings.rate is None else settings.rate),
+            export_rate=parse_rate(settings.export_rate),
+            dialect=parse_dialect(settings.dialect),
+            row_rates=RowRates(
+                users=parse_rate(settings.users_rate),
+                rename=parse_rate(settings.rename_rate),
+                remove=parse_rate(settings.remove_rate),
+                contacts=parse_rate(settings.pool_rate),
+            ),
+        ),
+    )
 
 
 def _json(status: int, value: Any) -> web.Response:

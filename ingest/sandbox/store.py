@@ -2,7 +2,7 @@
 
 This module decides which profile an object belongs to, applies accepted objects, and counts them,
 exactly and with copies told apart. It knows no HTTP, no clock and no verdicts: what it is given was
-accepted.
+accepted. What is done to whole profiles (delete, rename, merge) is in `changes`.
 
 Memory: a profile keeps its attributes and tallies, and the last `keep` objects that arrived, while
 `keep_bytes` lasts for all of them together; beyond it objects are counted, not kept. Copies are
@@ -12,14 +12,14 @@ found by 8-byte digests.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
 from ingest.codec import loads
 from ingest.records import ATTRIBUTES, EVENT, KINDS, PURCHASE, UserKey
-from ingest.sandbox.attributes import STRING_CHARS, apply_attributes
+from ingest.sandbox.attributes import ARRAYS, STRING_CHARS, ArrayCap, apply_attributes
 from ingest.sandbox.objects import Object
 from ingest.sandbox.rules import Item
 
@@ -45,17 +45,22 @@ class Profile(msgspec.Struct, eq=False):
     """One user. `number` counts profiles from 0 and makes its braze_id; `touched` its last update.
 
     `arrivals` are (request, slot, encoded object), oldest first; `counts` are exact, by slot.
+    `aliases` are (label, name); `former_ids` are external ids of before a renaming, which still
+    lead here. `sends` are the messages triggered, the last ones, and `sent` how many there were.
     """
 
     number: int
     external_id: str | None = None
-    alias: tuple[str, str] | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
+    former_ids: tuple[str, ...] = ()
     attributes: Object = {}
     tallies: dict[tuple[int, str], Tally] | None = None
     revenue: float = 0.0
     arrivals: list[tuple[int, int, bytes]] = []
     counts: list[int] = msgspec.field(default_factory=lambda: [0, 0, 0])
     touched: int = 0
+    sends: list[Object] | None = None
+    sent: int = 0
 
     @property
     def braze_id(self) -> str:
@@ -79,53 +84,81 @@ class Store:
     def reset(self) -> None:
         """Forget everything."""
         self._profiles: dict[UserKey, Profile] = {}
-        self._numbered: list[Profile] = []
+        self._numbered: list[Profile | None] = []
+        self._alive = 0
         self._by_field: dict[tuple[str, str], list[Profile]] = {}
         self._digests: set[int] = set()
         self._kept_bytes = 0
         self._clock = 0
         self.objects = [0, 0, 0]
         self.dropped: Counter[str] = Counter()
+        self.sends = 0
+        self.email_states: dict[str, str] = {}
+        self.bounces_removed: set[str] = set()
+        self.spam_removed: set[str] = set()
 
     def __len__(self) -> int:
         """Return the number of profiles."""
-        return len(self._numbered)
+        return self._alive
+
+    def __iter__(self) -> Iterator[Profile]:
+        """Go through the profiles, oldest first."""
+        return (profile for profile in self._numbered if profile is not None)
 
     @property
     def distinct(self) -> int:
         """Objects applied, copies counted once: a copy has the same kind and equal JSON."""
         return len(self._digests)
 
-    def apply(self, request: int, items: Iterable[Iterable[Item]]) -> None:
+    def apply(
+        self, request: int, items: Iterable[Iterable[Item]], arrays: ArrayCap = ARRAYS
+    ) -> None:
         """Apply the accepted objects of a request: attributes, then events, then purchases.
 
-        `items` are in slot order; `request` numbers the request in what is kept.
+        `items` are in slot order; `request` numbers the request in what is kept; `arrays` is how
+        many elements an array may have.
         """
         for slot, slot_items in enumerate(items):
             for item in slot_items:
-                self._apply(request, slot, item)
+                create = _may_create(item)
+                profile = self.arrive(request, slot, item.key, item.encoded, create=create)
+                if profile is not None:
+                    self._take_effect(profile, slot, item.body, arrays)
 
-    def _apply(self, request: int, slot: int, item: Item) -> None:
+    def arrive(
+        self, request: int, slot: int, key: UserKey, encoded: bytes, *, create: bool = True
+    ) -> Profile | None:
+        """Count an accepted object and keep it; return its profile, which may be a new one.
+
+        Without one, and without leave to create it, the object is a drop and None is returned. Two
+        objects of a kind with the same bytes are copies.
+        """
         self.objects[slot] += 1
-        self._digests.add(hash((slot, item.encoded)))
-        self._clock += 1
-        profile = self.find(item.key)
+        self._digests.add(hash((slot, encoded)))
+        profile = self.find(key)
         if profile is None:
-            if not _may_create(item):
+            if not create:
                 self.dropped[NO_CREATION] += 1
-                return
-            profile = self._create(item.key)
-        profile.touched = self._clock
+                return None
+            profile = self.create(key)
+        self.touch(profile)
         profile.counts[slot] += 1
-        self._retain(profile, request, slot, item.encoded)
+        self._retain(profile, request, slot, encoded)
+        return profile
+
+    def touch(self, profile: Profile) -> None:
+        """Note that this profile is the one updated last."""
+        self._clock += 1
+        profile.touched = self._clock
+
+    def _take_effect(self, profile: Profile, slot: int, body: Object, arrays: ArrayCap) -> None:
         if slot == ATTRIBUTES:
-            self._update(profile, item.body)
+            self.change(profile, lambda state: apply_attributes(state, body, arrays))
         elif slot == EVENT:
-            _tally(profile, EVENT, item.body["name"], item.body["time"], 1)
+            tally(profile, EVENT, body["name"], body["time"])
         else:
-            body = item.body
             quantity = body.get("quantity", 1)
-            _tally(profile, PURCHASE, body["product_id"], body["time"], quantity)
+            tally(profile, PURCHASE, body["product_id"], body["time"], quantity)
             profile.revenue += body["price"] * quantity
 
     def find(self, key: UserKey) -> Profile | None:
@@ -151,25 +184,64 @@ class Store:
         found = self._numbered[number] if 0 <= number < len(self._numbered) else None
         return found if found is not None and found.braze_id == braze_id else None
 
-    def _create(self, key: UserKey) -> Profile:
+    def all_with(self, field: str, value: str) -> tuple[Profile, ...]:
+        """Return every profile whose e-mail or phone (`KEY_FIELDS`) has this value."""
+        return tuple(self._by_field.get((field, value), ()))
+
+    def create(self, key: UserKey) -> Profile:
+        """Make a profile of this identity, which nobody has yet."""
         profile = Profile(len(self._numbered))
+        self._numbered.append(profile)
+        self._alive += 1
         if isinstance(key, str):
             profile.external_id = key
         elif key[0] == "alias":
-            profile.alias = (key[1], key[2])
+            profile.aliases = ((key[1], key[2]),)
         elif key[0] in KEY_FIELDS:
             self._set_field(profile, key[0], key[1])
-        self._numbered.append(profile)
-        self._profiles[key] = profile
+            return profile
+        self.bind(key, profile)
         return profile
+
+    def bind(self, key: UserKey, profile: Profile) -> None:
+        """Let this identity (external id, alias, push token) lead to this profile from now on."""
+        self._profiles[key] = profile
+
+    def unbind(self, key: UserKey) -> None:
+        """Let this identity lead nowhere."""
+        self._profiles.pop(key, None)
+
+    def forget(self, profile: Profile) -> None:
+        """Remove a profile with all that leads to it; what was counted stays counted."""
+        ids: list[UserKey] = [*profile.former_ids]
+        ids += (("alias", *alias) for alias in profile.aliases)
+        if profile.external_id is not None:
+            ids.append(profile.external_id)
+        tokens = profile.attributes.get("push_tokens")
+        ids += (("push_token", token["token"]) for token in tokens or ())
+        for key in ids:
+            if self._profiles.get(key) is profile:
+                self.unbind(key)
+        for field in KEY_FIELDS:
+            value = profile.attributes.get(field)
+            if isinstance(value, str):
+                self._by_field[field, value].remove(profile)
+        for _, _, encoded in profile.arrivals:
+            self._kept_bytes -= len(encoded) + KEPT_OVERHEAD_BYTES
+        self._numbered[profile.number] = None
+        self._alive -= 1
 
     def _set_field(self, profile: Profile, field: str, value: str) -> None:
         profile.attributes[field] = value
         self._by_field.setdefault((field, value), []).append(profile)
+        if field == "email" and value in self.email_states:
+            # The state of an address is kept from before anyone had it.
+            profile.attributes.setdefault("email_subscribe", self.email_states[value])
 
-    def _update(self, profile: Profile, update: Object) -> None:
+    def change(self, profile: Profile, how: Callable[[Object], Iterable[str]]) -> None:
+        """Let `how` change the attributes in place and return the reasons of what it dropped."""
         before = [(field, profile.attributes.get(field)) for field in KEY_FIELDS]
-        reasons = apply_attributes(profile.attributes, update)
+        reasons = how(profile.attributes)
         if reasons:
             self.dropped.update(reasons)
         for field, old in before:
@@ -208,13 +280,11 @@ class Store:
             {"request": request, "kind": KINDS[slot], "object": loads(encoded)}
             for request, slot, encoded in profile.arrivals
         ]
-        alias = profile.alias
         return {
             "external_id": profile.external_id,
             "braze_id": profile.braze_id,
-            "user_aliases": (
-                [{"alias_name": alias[1], "alias_label": alias[0]}] if alias is not None else []
-            ),
+            "former_external_ids": list(profile.former_ids),
+            "user_aliases": aliases_of(profile),
             "attributes": profile.attributes,
             "events": [
                 _cleaned(arrival["object"])
@@ -230,6 +300,8 @@ class Store:
             "counts": dict(zip(KINDS, profile.counts, strict=True)),
             "omitted": sum(profile.counts) - len(arrivals),
             "total_revenue": round(profile.revenue, 2),
+            "sends": profile.sends or [],
+            "sent": profile.sent,
         }
 
     def stats(self) -> dict[str, Any]:
@@ -240,6 +312,12 @@ class Store:
             "copies": sum(self.objects) - self.distinct,
             "users": len(self),
             "dropped": dict(self.dropped),
+            "sends": self.sends,
+            "emails": {
+                "states": len(self.email_states),
+                "bounces_removed": len(self.bounces_removed),
+                "spam_removed": len(self.spam_removed),
+            },
         }
 
 
@@ -254,17 +332,23 @@ def _may_create(item: Item) -> bool:
     return only_existing is False if key[0] == "alias" else only_existing is not True
 
 
-def _tally(profile: Profile, slot: int, name: str, time: str, count: int) -> None:
+def aliases_of(profile: Profile) -> list[Object]:
+    """Return the aliases as they are written in JSON."""
+    return [{"alias_name": name, "alias_label": label} for label, name in profile.aliases]
+
+
+def tally(profile: Profile, slot: int, name: str, time: str, count: int = 1) -> None:
+    """Book an event or product on a profile."""
     if profile.tallies is None:
         profile.tallies = {}
-    tally = profile.tallies.get((slot, name))
-    if tally is None:
+    booked = profile.tallies.get((slot, name))
+    if booked is None:
         profile.tallies[slot, name] = Tally(count, time, time)
         return
-    tally.count += count
+    booked.count += count
     # Compared as text, which is right for times of one form and zone, as one sender has.
-    tally.first = min(tally.first, time)
-    tally.last = max(tally.last, time)
+    booked.first = min(booked.first, time)
+    booked.last = max(booked.last, time)
 
 
 def _cleaned(obj: Object) -> Object:

@@ -1,17 +1,21 @@
 """What the server saw: requests, statuses, how many were in flight, and whose.
 
 This module counts; it decides only what an overlap is: a request that carries a user whom another
-request in flight carries too. It knows no HTTP and no clock.
+request in flight carries too. It knows no HTTP and no clock; `now` is an argument.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ingest.records import UserKey
+from ingest.sandbox.buckets import Span
 from ingest.sandbox.rules import SLOTS
+
+PEAK_SECONDS: Final = 1.0
+"""Length of the window of which the most updates are told: budgets of updates are by the second."""
 
 
 class Traffic:
@@ -36,6 +40,9 @@ class Traffic:
         self.max_body_bytes = 0
         self.max_objects = 0
         self._max_by_slot = [0, 0, 0]
+        self.updates = 0
+        self.max_updates_per_second = 0
+        self._recent_updates = Span(PEAK_SECONDS)
 
     def arrive(self, path: str) -> int:
         """Count a request at its arrival; return its number, from 1."""
@@ -57,6 +64,12 @@ class Traffic:
         self.max_body_bytes = max(self.max_body_bytes, nbytes)
         self.max_objects = max(self.max_objects, sum(sizes))
         self._max_by_slot = list(map(max, self._max_by_slot, sizes))
+
+    def updated(self, updates: int, now: float) -> None:
+        """Count the updates of a request that arrived at `now` (seconds) and was accepted."""
+        self.updates += updates
+        peak = self._recent_updates.add(updates, now)
+        self.max_updates_per_second = max(self.max_updates_per_second, peak)
 
     def depart(self, users: Collection[UserKey]) -> None:
         """Note that a request is over, however it ended; `users` as given to `carry`."""
@@ -83,4 +96,6 @@ class Traffic:
                 **dict(zip(SLOTS, self._max_by_slot, strict=True)),
             },
             "max_body_bytes": self.max_body_bytes,
+            "updates": self.updates,
+            "max_updates_per_second": self.max_updates_per_second,
         }

@@ -7,11 +7,12 @@ destination and no HTTP library: a new HTTP destination is a new `Wire`, nothing
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Final, Protocol, assert_never
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, assert_never
 
 import msgspec
 
+from ingest.batcher import Folding
 from ingest.outcomes import (
     Lost,
     Outcome,
@@ -26,7 +27,9 @@ from ingest.outcomes import (
     server_word,
 )
 from ingest.profiles import Caps
+from ingest.rates import RateLimit
 from ingest.records import Batch
+from ingest.schemas import Schema
 
 REQUEST_ID_CHARS: Final = 100
 """Longest request id that is kept, in characters: a UUID has 36, a chain of proxies some more."""
@@ -54,9 +57,13 @@ class Endpoint(msgspec.Struct, frozen=True):
     """A batchable endpoint, as a row of a table.
 
     `slots` are the arrays of its body, `kinds` the kind of record that goes into each of them and
-    `reported_as` what its answers call each of them (all of one length). `idempotent` says that
-    any of its requests may be repeated without harm. `caps` runs from the most an account may have
-    to the least (a `CapsLadder`), `rate` is its documented budget for `parse_rate`.
+    `reported_as` what its answers call each of them (all of one length). `caps` runs from the most
+    an account may have to the least (a `CapsLadder`). `limits` is its documented budget, counted in
+    requests or in users (`counts`), and shared by all endpoints that name the same `pool`.
+
+    `resendable` is false where a second copy must never happen: a request without an answer is
+    held then. `irreversible` asks for a confirmation. `example` is a line of input, whose user is
+    `u1` wherever it is named.
     """
 
     name: str
@@ -64,9 +71,18 @@ class Endpoint(msgspec.Struct, frozen=True):
     slots: tuple[str, ...]
     kinds: tuple[str, ...]
     reported_as: tuple[str, ...]
-    idempotent: bool
     caps: tuple[Caps, ...]
-    rate: str
+    limits: tuple[RateLimit, ...]
+    example: str
+    counts: Literal["requests", "users"] = "requests"
+    pool: str = ""
+    resendable: bool = True
+    irreversible: bool = False
+    summary: str = ""
+
+    def cost(self, batch: Batch) -> int:
+        """Return what a request with this batch costs of the budget."""
+        return 1 if self.counts == "requests" else len(batch.users())
 
     def slot_reported_as(self, name: Any) -> int | None:
         """Return the slot that an answer calls `name`, or None."""
@@ -93,7 +109,7 @@ class Wire(Protocol):
     """What only one destination knows. Pure: no I/O, no clock.
 
     `overhead` is an upper bound of the bytes that a body has beyond `Batch.nbytes`, and `secrets`
-    are what must never be shown.
+    are what must never be shown. `folding` is there where the records of a user become one item.
     """
 
     @property
@@ -108,6 +124,12 @@ class Wire(Protocol):
     @property
     def secrets(self) -> Sequence[str]: ...
 
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def folding(self) -> Folding | None: ...
+
     def request(self, batch: Batch) -> Request:
         """Encode a batch."""
         ...
@@ -118,6 +140,10 @@ class Wire(Protocol):
 
     def repeatable(self, slot: int, fragment: bytes) -> bool:
         """Whether a second copy of a record changes nothing at the destination."""
+        ...
+
+    def record_of(self, batch: Batch, slot: int, fragment: bytes) -> bytes:
+        """Return the record as it came, encoded, of a fragment of the batch: for dead letters."""
         ...
 
 
@@ -149,6 +175,12 @@ class Sink(Protocol):
     @property
     def overhead(self) -> int: ...
 
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def folding(self) -> Folding | None: ...
+
     async def deliver(self, batch: Batch) -> Answer:
         """Send one request. Raises `LocalFailure` if this machine failed, nothing else."""
         ...
@@ -157,7 +189,40 @@ class Sink(Protocol):
         """Whether a second copy of a record changes nothing at the destination."""
         ...
 
+    def record_of(self, batch: Batch, slot: int, fragment: bytes) -> bytes:
+        """Return the record as it came, encoded, of a fragment of the batch: for dead letters."""
+        ...
+
     async def aclose(self) -> None: ...
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What a user chose about a destination: `settings` are those that only it knows, by name."""
+
+    endpoint: str = ""
+    auth: str = "bearer"
+    allow_http: bool = False
+    settings: Mapping[str, str] = {}
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """A kind of destination, as a row of the registry (`ingest.sinks.registry`).
+
+    `endpoints` are its endpoints by name, the default one first; `sends` are those of them that
+    `ingest send` lists and not `ingest import`. `opened` makes a sink of an environment and a
+    choice, and raises `ConfigError`; `sandboxed` is the environment that leads it to a sandbox of
+    this URL and key instead. `settings` says what each of its own settings means, `auths` the ways
+    in which its credential may travel, the default one first.
+    """
+
+    name: str
+    summary: str
+    endpoints: Mapping[str, Endpoint]
+    opened: Callable[[Mapping[str, str], Choice], HttpSink]
+    sandboxed: Callable[[str, str], Mapping[str, str]]
+    sends: Mapping[str, Endpoint] = {}
+    settings: Mapping[str, str] = {}
+    auths: tuple[str, ...] = ("bearer",)
 
 
 class HttpSink:
@@ -186,6 +251,20 @@ class HttpSink:
     def overhead(self) -> int:
         """Upper bound of the bytes that a body has beyond `Batch.nbytes`."""
         return self.wire.overhead
+
+    @property
+    def schema(self) -> Schema:
+        """Which records it takes, and how they are encoded."""
+        return self.wire.schema
+
+    @property
+    def folding(self) -> Folding | None:
+        """How the records of one user become one item, where the destination wants that."""
+        return self.wire.folding
+
+    def record_of(self, batch: Batch, slot: int, fragment: bytes) -> bytes:
+        """Return the record as it came, encoded, of a fragment of the batch: for dead letters."""
+        return self.wire.record_of(batch, slot, fragment)
 
     def credential_hash(self, salt: bytes) -> str:
         """Return a salted hash of the credentials, to notice that another account is meant."""
@@ -226,8 +305,9 @@ class HttpSink:
 class BodyShape:
     """The JSON object around the arrays of a batch: `{"attributes":[...],"events":[...]}`.
 
-    `extra` is one encoded member (such as `"api_key":"..."`) that every body starts with. Arrays
-    stand in the order of the slots, and only if they have records.
+    `extra` is one encoded member (such as `"api_key":"..."`) that every body starts with; then come
+    the members that the records share. Arrays stand in the order of the slots, and only if they
+    have records.
     """
 
     def __init__(self, slots: Sequence[str], extra: bytes = b"") -> None:
@@ -243,6 +323,8 @@ class BodyShape:
     def join(self, batch: Batch) -> bytes:
         """Return the body of a batch. Nothing is serialised again."""
         parts = [b"{", self._extra] if self._extra else [b"{"]
+        if members := batch.partition.members:
+            parts += (b",", members) if self._extra else (members,)
         for lead, column in zip(self._leads, batch.columns, strict=True):
             if column.sizes:
                 if len(parts) > 1:

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from ingest.appending import append, close_synced, open_lines
+from ingest.batcher import Folding
 from ingest.errors import ConfigError, LocalFailure
 from ingest.outcomes import Delivered
 from ingest.records import Batch
-from ingest.sinks.base import Answer, BodyShape, Endpoint
-from ingest.sinks.braze import ENDPOINTS, repeatable
+from ingest.schemas import Schema
+from ingest.sinks.base import Answer, Endpoint, Wire
+from ingest.sinks.rows import ROWS
+from ingest.sinks.rows_wire import RowWire
 
 WRITTEN: Final = 200
 """Status that a written body is counted under: the plain success of HTTP."""
@@ -26,19 +29,21 @@ WRITTEN: Final = 200
 class FileSink:
     """Appends request bodies to the file at `path`, which is created private to the user.
 
-    Each body is handed to the operating system before it counts as delivered, and the file is
-    synced when the sink is closed. Raises `ConfigError` if the file cannot be opened.
+    The bodies are those of `wire`, by default users/track of Braze; one that puts its credential
+    into them is not meant for it. Each body is handed to the operating system before it counts as
+    delivered, and the file is synced when the sink is closed. Raises `ConfigError` if the file
+    cannot be opened.
     """
 
     name: Final = "file"
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, endpoint: Endpoint = ENDPOINTS["track"]
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], wire: Wire | None = None) -> None:
+        self._wire: Wire = wire or RowWire(ROWS["track"], name=self.name)
         self.path: Final = Path(path)
-        self.endpoint: Final = endpoint
-        self._shape = BodyShape(endpoint.slots)
-        self.overhead: Final = self._shape.overhead
+        self.endpoint: Final[Endpoint] = self._wire.endpoint
+        self.overhead: Final = self._wire.overhead
+        self.schema: Final[Schema] = self._wire.schema
+        self.folding: Final[Folding | None] = self._wire.folding
         try:
             self._fd: int | None = open_lines(self.path)
         except OSError as error:
@@ -53,7 +58,7 @@ class FileSink:
 
     async def deliver(self, batch: Batch) -> Answer:
         """Write one body. Raises `LocalFailure` if the disk takes it not, or not whole."""
-        line = self._shape.join(batch)
+        line = self._wire.request(batch).body
         if b"\n" in line:
             # JSON has raw line breaks between its tokens only, where a space is as good.
             line = line.replace(b"\n", b" ")
@@ -61,9 +66,13 @@ class FileSink:
         await asyncio.sleep(0)  # a sink that never waits would not let anybody else run
         return Answer(Delivered(WRITTEN), status=WRITTEN)
 
+    def record_of(self, batch: Batch, slot: int, fragment: bytes) -> bytes:
+        """Return the record as it came, encoded, of a fragment of the batch: for dead letters."""
+        return self._wire.record_of(batch, slot, fragment)
+
     def repeatable(self, slot: int, fragment: bytes) -> bool:
-        """Whether a second copy of a record changes nothing, as at Braze."""
-        return repeatable(slot, fragment)
+        """Whether a second copy of a record changes nothing at the destination."""
+        return self._wire.repeatable(slot, fragment)
 
     async def aclose(self) -> None:
         """Sync and close the file. Raises `LocalFailure` if it cannot be synced."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from ingest.outcomes import Delivered, Outcome
 from ingest.records import Batch, UserKey
+from ingest.schemas import TrackSchema
 from ingest.sinks.base import Answer, BodyShape, Endpoint
 from ingest.sinks.braze import ENDPOINTS, repeatable
 
@@ -33,6 +34,8 @@ class MemorySink:
     """
 
     name: Final = "memory"
+    schema: Final = TrackSchema()
+    folding: Final = None
     host: Final = "memory"
 
     def __init__(
@@ -75,6 +78,10 @@ class MemorySink:
         if isinstance(answer.outcome, Delivered):
             self._keep(batch, answer.outcome)
         return answer
+
+    def record_of(self, batch: Batch, slot: int, fragment: bytes) -> bytes:
+        """Return the record as it came: the fragment."""
+        return fragment
 
     def repeatable(self, slot: int, fragment: bytes) -> bool:
         """Whether a second copy of a record changes nothing, as at Braze."""

@@ -43,8 +43,10 @@ class FileSource:
 
     `paths`: files, directories (their `.ndjson`, `.jsonl` and `.json` files, not below), globs, and
     `-` once for stdin (`stdin` if given, else the process's own). `block_bytes` is the text read
-    per block, `max_line_bytes` what one line may have. Everything that can be known before reading
-    is checked here: raises `InputError` or `MissingExtra` with a sentence that names the input.
+    per block, `max_line_bytes` what one line may have. With `lists` a line may be a value alone:
+    `.txt` and `.csv` of a directory are read too, and a table of one column is. Everything that can
+    be known before reading is checked here: raises `InputError` or `MissingExtra` with a sentence
+    that names the input.
     """
 
     def __init__(
@@ -52,13 +54,15 @@ class FileSource:
         paths: Sequence[StrPath],
         *,
         stdin: BinaryIO | None = None,
+        lists: bool = False,
         block_bytes: int = BLOCK_BYTES,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self._stdin = stdin
+        self._lists = lists
         self._block_bytes = block_bytes
         self._max_line_bytes = max_line_bytes
-        self._paths, self.ignored = expand(paths)
+        self._paths, self.ignored = expand(paths, lists=lists)
         """`ignored`: what the given directories hold besides NDJSON files, by their names."""
         self.sizes = tuple(map(raw_size, self._paths))
         """Raw bytes of each input, None for a stream (stdin, a pipe)."""
@@ -176,7 +180,7 @@ class _Input:
             head += piece
             if len(head) >= HEAD_BYTES or conclusive(head):
                 break
-        if sentence := refusal(head, self._name):
+        if sentence := refusal(head, self._name, lists=self._source._lists):
             raise InputError(sentence)
         self._pieces = chain([head.removeprefix(UTF8_BOM)], pieces)
 

@@ -16,6 +16,9 @@ UTF8_BOM: Final = b"\xef\xbb\xbf"
 ENDINGS: Final = (".ndjson", ".jsonl", ".json")
 """Name endings read from a directory, each also with the ending of a compression."""
 
+LIST_ENDINGS: Final = (*ENDINGS, ".txt", ".csv")
+"""The same where a line may be a value alone."""
+
 COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 """What each ending of a compressed file stands for."""
 
@@ -80,9 +83,9 @@ def compression(head: bytes, name: str) -> str | None:
     return next((kind for end, kind in COMPRESSIONS.items() if name.lower().endswith(end)), None)
 
 
-def is_ndjson_name(name: str) -> bool:
-    """Tell whether a file of a directory is taken for NDJSON, by its name alone."""
-    return _plain_name(name).endswith(ENDINGS)
+def is_ndjson_name(name: str, *, lists: bool = False) -> bool:
+    """Tell whether a file of a directory is taken for NDJSON, or for a list, by its name alone."""
+    return _plain_name(name).endswith(LIST_ENDINGS if lists else ENDINGS)
 
 
 def _plain_name(name: str) -> str:
@@ -103,9 +106,10 @@ def conclusive(head: bytes) -> bool:
     return len(lines) == _LOOKED_AT or (first.startswith(b"{") and first.endswith(b"}"))
 
 
-def refusal(head: bytes, name: str) -> str | None:
+def refusal(head: bytes, name: str, *, lists: bool = False) -> str | None:
     """Return a sentence if the file obviously is not NDJSON, else None.
 
+    With `lists` a line may be a value alone, so that a table of one column is fit for reading.
     `head` holds the first decompressed bytes, as many as `conclusive` asks for or there are. The
     sentence says what the file is and what to do; it quotes nothing of the file.
     """
@@ -132,7 +136,15 @@ def refusal(head: bytes, name: str) -> str | None:
             f"{name} is JSON, but not one object a line; {_OBJECTS}. "
             f"Convert it first:  jq -c {program} {file} > {out}"
         )
-    if columns := _columns(lines, named=_plain_name(name).endswith((".csv", ".tsv"))):
+    columns = _columns(lines, named=_plain_name(name).endswith((".csv", ".tsv")))
+    if lists and columns:
+        if not any(delimiter in lines[0] for delimiter in _DELIMITERS):
+            return None
+        return (
+            f"{name} is a CSV table of several columns; ingest send reads one value a line, or one "
+            f"JSON object. Cut the column out first:  cut -d, -f1 {file} | ingest send ROW -"
+        )
+    if columns:
         foreign = "" if columns & IDENTITIES else _NO_USER
         return (
             f"{name} is a CSV table; this version of {_OBJECTS}.{foreign} Convert it first:  "

@@ -24,11 +24,13 @@ it fits the signed integers of the journal."""
 StrPath = str | os.PathLike[str]
 
 
-def expand(paths: Sequence[StrPath]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def expand(
+    paths: Sequence[StrPath], *, lists: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return (the inputs that are meant, in order; what was left out of directories).
 
-    Globs and directories expand sorted, directories to the NDJSON files right in them, by name;
-    a folder that is left out has a slash at its end.
+    Globs and directories expand sorted, directories to the NDJSON files right in them (with `lists`
+    to .txt and .csv too), by name; a folder that is left out has a slash at its end.
     Raises `InputError` for what matches nothing, is not there, holds no NDJSON, or is named twice
     (its records would be sent twice).
     """
@@ -37,7 +39,7 @@ def expand(paths: Sequence[StrPath]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for path in paths:
         for match in _matches(os.fspath(path)):
             if os.path.isdir(match):
-                found.extend(_of_directory(match, ignored))
+                found.extend(_of_directory(match, ignored, lists=lists))
             else:
                 found.append(match)
     if not found:
@@ -92,7 +94,7 @@ def _matches(path: str) -> list[str]:
     raise InputError(f"{path} cannot be opened: {why(problem)}.")
 
 
-def _of_directory(path: str, ignored: list[str]) -> list[str]:
+def _of_directory(path: str, ignored: list[str], *, lists: bool) -> list[str]:
     """Return the NDJSON files of a directory, and note what else it holds."""
     try:
         entries = sorted(
@@ -102,13 +104,14 @@ def _of_directory(path: str, ignored: list[str]) -> list[str]:
         )
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {why(error)}.") from None
-    taken = [entry for entry in entries if is_ndjson_name(entry)]
+    taken = [entry for entry in entries if is_ndjson_name(entry, lists=lists)]
     if not taken:
+        endings = ".ndjson, .jsonl, .json, .txt or .csv" if lists else ".ndjson, .jsonl or .json"
+        what = "files to send" if lists else "NDJSON files"
         raise InputError(
-            f"{path} is a directory without NDJSON files "
-            "(.ndjson, .jsonl or .json, also with .gz or .zst)."
+            f"{path} is a directory without {what} ({endings}, also with .gz or .zst)."
         )
-    ignored.extend(entry for entry in entries if not is_ndjson_name(entry))
+    ignored.extend(entry for entry in entries if not is_ndjson_name(entry, lists=lists))
     return taken
 
 

@@ -22,6 +22,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """A record and why it was not delivered.
 
     `record` is the object as it came, encoded; `raw` the text of a line that holds no object.
+    `warned` says that it was delivered, but for a piece.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     status: int | None = None
     attempts: int = 0
     request_id: str | None = None
+    warned: bool = False
 
 
 class DeadLetterFile:
@@ -100,8 +102,10 @@ class DeadLetterFile:
             row["record"] = verbatim(letter.record)
         else:
             row["raw"] = (letter.raw or b"").decode("utf-8", "replace")
+        row["column"] = letter.column
+        if letter.warned:
+            row["warned"] = True
         row |= {
-            "column": letter.column,
             "code": letter.code,
             "field": letter.field or None,
             "reason": letter.reason,

@@ -45,12 +45,14 @@ class _Copy:
             parent[path[-1]] = _GONE
             self.gaps.add(path[:-1])
 
-    def shorten(self, path: tuple[Step, ...]) -> None:
+    def shorten(self, path: tuple[Step, ...], most: int | None) -> None:
         """Cut the text or array at `path` to what the destination takes."""
         parent = self.open(path[:-1])
         value = _at(parent, path[-1])
         if value is not _GONE:
-            parent[path[-1]] = value[: MAX_TEXT if isinstance(value, str) else MAX_ELEMENTS]
+            if most is None:
+                most = MAX_TEXT if isinstance(value, str) else MAX_ELEMENTS
+            parent[path[-1]] = value[:most]
 
     def close(self) -> dict[str, Any]:
         """Return the mended record."""
@@ -76,8 +78,8 @@ def mend(
     """Return a new object without what `how` can mend, and the problems that were mended.
 
     "drop" drops every field that a problem allows to drop or to shorten; "truncate" only shortens
-    texts (255 characters) and arrays (500 elements). `problems` are those that `check` found in
-    this very record; the record itself is left as it is.
+    texts and arrays (to 255 characters and 500 elements, unless a problem says). `problems` are
+    those that were found in this very record; the record itself is left as it is.
     """
     copy = _Copy(record)
     mended: list[Problem] = []
@@ -87,6 +89,6 @@ def mend(
         if how == "drop":
             copy.drop(found.path)
         else:
-            copy.shorten(found.path)
+            copy.shorten(found.path, found.most)
         mended.append(found)
     return copy.close(), tuple(mended)

@@ -40,7 +40,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     `field` is for people and reports ("properties.genre", "hotels[].name", "" for the whole), and
     the same for all elements of an array; `path` leads to the very value. `mend` is what may mend
-    it where a field alone is bad.
+    it where a field alone is bad, `most` the length that a text or array is shortened to.
     """
 
     grade: Grade
@@ -49,6 +49,7 @@ class Problem(msgspec.Struct, frozen=True):
     reason: str
     mend: Mend | None = None
     path: tuple[Step, ...] = ()
+    most: int | None = None
 
 
 MOST_OF_A_GRADE: Final = 1_000

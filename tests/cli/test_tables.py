@@ -29,10 +29,10 @@ def report(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def shown(report: dict[str, Any], width: int = WIDE) -> str:
+def shown(report: dict[str, Any], width: int = WIDE, letters: int = 0) -> str:
     """Return what is printed where there are `width` columns."""
     out = io.StringIO()
-    show_report(Console(file=out, width=width), report, ("letters.ndjson", 0))
+    show_report(Console(file=out, width=width), report, ("letters.ndjson", letters))
     return out.getvalue()
 
 
@@ -74,3 +74,37 @@ def test_an_empty_input_is_worth_a_sentence() -> None:
     nothing = {"read": 0, "delivered": 0, "rejected": 0, "pending": 0}
     assert "Nothing was read: the input holds no record" in shown(report(records=nothing))
     assert "Nothing was read" not in shown(report(records=nothing, state="halted"))
+
+
+def test_a_kind_of_its_own_has_a_row() -> None:
+    """Whatever kinds a report has are shown, those with nothing read left out."""
+    row = {"read": 2, "delivered": 1, "rejected": 1, "pending": 0}
+    none = dict.fromkeys(row, 0)
+    said = shown(report(records=row, kinds={"attributes": none, "delete": row}))
+    assert "│ delete  │    2 │         1 │        1 │" in said
+    assert "attributes" not in said
+
+
+def test_a_warning_is_shown_with_its_summary() -> None:
+    """What was altered or dropped is a reason like any other, beside the count of such records."""
+    warned = {
+        "count": 3,
+        "column": "warned",
+        "code": "said-by-destination",
+        "reason": "the destination took the request, and had something to say",
+        "example": "in:7",
+    }
+    of_which = {"queued": 0, "warned": 3, "maybe_duplicated": 0}
+    said = shown(report(of_which=of_which, reasons=[warned]))
+    assert "3 with a warning" in said
+    for text in ("warned", warned["code"], warned["reason"], "in:7"):
+        assert str(text) in said
+
+
+def test_letters_of_delivered_records_are_told_from_the_others() -> None:
+    """A letter of a piece is not one of a record that did not arrive."""
+    row = {"read": 3, "delivered": 2, "rejected": 1, "pending": 0}
+    one = shown(report(records=row), letters=1)
+    assert "1 dead letter in letters.ndjson\n" in one
+    three = shown(report(records=row), letters=3)
+    assert "3 dead letters in letters.ndjson, 2 of them only of a piece" in three

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from urllib.request import Request, urlopen
 import msgspec
 
 from ingest.codec import dumps, loads
+from ingest.sinks.registry import DESTINATIONS
 
 KEY: Final = "a-key-for-this-test-only"
 COMMAND: Final = (sys.executable, "-m", "ingest")
@@ -142,7 +144,8 @@ class Sending:
         ours = ("--to", "braze") if "--to" not in rest else ()
         self._command = [*COMMAND, verb, *ours, "--report", "report.json"]
         self._command += ["--dead-letters", str(self.letters_path), *rest]
-        env = {**os.environ, "BRAZE_REST_URL": url, "BRAZE_API_KEY": key, "COLUMNS": "200"}
+        leads = [one.sandboxed(url, key) for one in DESTINATIONS.values()]
+        env = {**os.environ, **ChainMap(*map(dict, leads)), "COLUMNS": "200"}
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 self._command, cwd=self._where, env=env, stdout=out, stderr=err

@@ -14,6 +14,7 @@ from ingest.sandbox.attributes import (
     BAD_ARRAY,
     BAD_NESTED,
     EMPTY_NAME,
+    LEGACY_ARRAYS,
     LONG_STRING,
     TOO_BIG,
     WRONG_TYPE,
@@ -279,3 +280,12 @@ def test_a_merge_keeps_what_is_new_and_what_is_not_in_its_way(
                 level.append((was[key], came[key], now[key]))
     assert after({"a": merged}, {"a": new, "_merge_objects": True})["a"] == merged
     assert (old, new) == before
+
+
+def test_an_array_of_appboy_is_cut_off() -> None:
+    """What does not fit is left out, where today the oldest falls out; objects are no elements."""
+    state: dict[str, Any] = {"b": [*range(25)]}
+    update = {"a": [*range(26)], "b": {"add": [99]}, "c": [{"n": n} for n in range(26)]}
+    assert apply_attributes(state, update, LEGACY_ARRAYS) == ["array_truncated_to_25"] * 2
+    assert (state["a"], state["b"]) == ([*range(25)], [*range(25)])
+    assert len(state["c"]) == 26

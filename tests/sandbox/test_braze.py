@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ingest.codec import dumps, loads
-from ingest.sandbox.braze import BULK, EXPORT, TRACK, Admitted, Answer, Braze, Call
+from ingest.sandbox.braze import BULK, EXPORT, TRACK, Braze
+from ingest.sandbox.calls import Admitted, Answer, Call
 from ingest.sandbox.faults import FAULTS
 from ingest.sandbox.rules import BAD_SYNTAX, parse_limits
 from ingest.sandbox.store import Store

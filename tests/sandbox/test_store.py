@@ -241,3 +241,18 @@ def test_counts_are_exact_and_the_index_never_lies(
             address = user["attributes"].get(field)
             if address is not None:
                 assert view(users, (field, address))["attributes"][field] == address
+
+
+def test_what_is_forgotten_makes_room() -> None:
+    """For the objects of others; what was counted stays counted."""
+    one = {"external_id": "u", "email": "a@b.co"}
+    users = store(keep_bytes=len(canonical(one)) + KEPT_OVERHEAD_BYTES)
+    put(users, (ATTRIBUTES, one))
+    profile = users.find("u")
+    assert profile is not None
+    users.forget(profile)
+    assert (len(users), list(users), users.find(("email", "a@b.co"))) == (0, [], None)
+    assert users.find(("braze_id", profile.braze_id)) is None
+    put(users, (ATTRIBUTES, one))
+    assert len(view(users, "u")["arrivals"]) == 1
+    assert (users.objects[ATTRIBUTES], users.distinct) == (2, 1)

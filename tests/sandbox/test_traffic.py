@@ -50,3 +50,15 @@ def test_the_largest_request_is_known_by_bytes_and_objects() -> None:
         "purchases": 2,
     }
     assert traffic.stats()["max_body_bytes"] == 10
+
+
+def test_updates_are_counted_with_their_peak() -> None:
+    """The most of any second, wherever it begins; a reset begins anew."""
+    traffic = Traffic()
+    for count, now in ((5, 0.5), (4, 1.25), (5, 1.5), (1, 9.0)):
+        traffic.updated(count, now)
+    stats = traffic.stats()
+    assert (stats["updates"], stats["max_updates_per_second"]) == (15, 9)
+    traffic.reset()
+    traffic.updated(1, 2.0)
+    assert traffic.stats()["max_updates_per_second"] == 1

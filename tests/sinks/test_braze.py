@@ -16,6 +16,7 @@ from ingest.outcomes import (
     ItemError,
     Outcome,
     Refused,
+    Remark,
     Response,
     Throttled,
     TooLarge,
@@ -25,17 +26,20 @@ from ingest.outcomes import (
     Unavailable,
 )
 from ingest.records import Batch, Column
-from ingest.sinks.base import HttpSink
+from ingest.sinks.base import Choice, HttpSink
 from ingest.sinks.braze import (
     AUTHS,
+    DESTINATION,
     ENDPOINTS,
     GENERIC_CODE,
-    MAX_WARNINGS,
+    MAX_REMARKS,
+    SAID,
     BrazeSink,
     BrazeWire,
     error_code,
     interpret_track,
 )
+from ingest.sinks.rows import ROWS
 
 KEY = "5e7c1f9a-0000-4b1d-8a3e-abcdefabcdef"
 TRACK = ENDPOINTS["track"]
@@ -115,7 +119,8 @@ def test_interpret_is_total(status: int, body: bytes, truncated: bool) -> None:
         assert all(error.code and error.reason for error in outcome.rejected)
         assert len(set(outcome.rejected)) == len(outcome.rejected)
     if isinstance(outcome, Delivered):
-        assert len(outcome.warnings) <= MAX_WARNINGS + 1
+        assert len(outcome.remarks) <= MAX_REMARKS + 1
+        assert len(set(outcome.remarks)) == len(outcome.remarks)
     if isinstance(outcome, Invalid):
         assert status == 400
         assert outcome.rejected
@@ -177,24 +182,25 @@ def test_indexed_errors_take_their_records_only() -> None:
         {"message": "a plain sentence", "index": 0},
     ],
 )
-def test_an_error_that_names_no_record_is_a_warning(error: object) -> None:
+def test_an_error_that_names_no_record_is_a_remark(error: object) -> None:
     """On a success nothing is guessed: the records count as delivered, and the text is kept."""
-    expected = ("an error that names no record of the request: a plain sentence",)
-    assert delivered({"message": "success", "errors": [error]}) == Delivered(201, warnings=expected)
+    expected = (Remark(SAID, "an error that names no record of the request: a plain sentence"),)
+    assert delivered({"message": "success", "errors": [error]}) == Delivered(201, remarks=expected)
     assert isinstance(answer({"message": "failed", "errors": [error]}, 400), Refused)
 
 
 @pytest.mark.parametrize("errors", ["one", {"type": "one"}])
 def test_errors_that_are_no_list(errors: object) -> None:
     """A single error may come without its list."""
-    assert len(delivered({"message": "success", "errors": errors}).warnings) == 1
+    assert len(delivered({"message": "success", "errors": errors}).remarks) == 1
 
 
 def test_an_error_of_no_known_type() -> None:
     """An error may be anything at all, and may give no reason."""
     said = delivered({"message": "success", "errors": [7, {"input_array": "events", "index": 0}]})
     assert said.rejected == (ItemError(1, 0, GENERIC_CODE, "no reason given"),)
-    assert said.warnings == ("an error that names no record of the request: no reason given",)
+    reason = "an error that names no record of the request: no reason given"
+    assert said.remarks == (Remark(SAID, reason),)
 
 
 def test_an_unnamed_array_is_clear_if_only_one_was_sent() -> None:
@@ -206,7 +212,7 @@ def test_an_unnamed_array_is_clear_if_only_one_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "warning"),
+    ("body", "reason"),
     [
         (b"", "the answer 201 is no JSON, but an empty body"),
         (b"<html><title>Hi</title>", "the answer 201 is no JSON: an HTML page titled 'Hi'"),
@@ -220,24 +226,31 @@ def test_an_unnamed_array_is_clear_if_only_one_was_sent() -> None:
         ([], "the destination answered 201 without a message instead of 'success'"),
     ],
 )
-def test_an_odd_success_is_a_success(body: object, warning: str) -> None:
+def test_an_odd_success_is_a_success(body: object, reason: str) -> None:
     """Whatever its body looks like, a 2xx is never resent, and the oddity is told."""
-    assert delivered(body) == Delivered(201, warnings=(warning,))
+    assert delivered(body) == Delivered(201, remarks=(Remark(SAID, reason),))
 
 
 def test_a_cut_answer_is_told() -> None:
     """Errors may be missing from an answer that was cut, even if what is left looks whole."""
     said = delivered({"message": "success"}, truncated=True)
-    assert said.warnings == (
-        "the answer 201 was cut short: refusals of single records may be missing",
-    )
+    reason = "the answer 201 was cut short: refusals of single records may be missing"
+    assert said.remarks == (Remark(SAID, reason),)
 
 
-def test_warnings_are_capped() -> None:
-    """Hundreds of sentences are counted, not kept."""
-    said = delivered({"message": "success", "errors": [f"error {n}" for n in range(25)]})
-    assert len(said.warnings) == MAX_WARNINGS + 1
-    assert said.warnings[-1] == "and 15 more like these"
+def test_equal_remarks_are_counted_together() -> None:
+    """A sentence that stands there forty times is one remark of forty."""
+    said = delivered({"message": "success", "errors": ["slow down"] * 40})
+    reason = "an error that names no record of the request: slow down"
+    assert said.remarks == (Remark(SAID, reason, count=40),)
+
+
+def test_different_remarks_are_bounded() -> None:
+    """Of hundreds of different sentences a few are kept, and all are counted."""
+    said = delivered({"message": "success", "errors": [f"error {n % 25}" for n in range(50)]})
+    assert len(said.remarks) == MAX_REMARKS + 1
+    assert said.remarks[-1] == Remark(SAID, "and more like these", count=30)
+    assert sum(remark.count for remark in said.remarks) == 50
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -495,7 +508,33 @@ def test_a_missing_key_is_named() -> None:
 def test_an_unknown_endpoint() -> None:
     """The choices are named."""
     with pytest.raises(ConfigError, match="track, track-bulk"):
-        BrazeSink("https://rest.iad-01.braze.com", KEY, "users")
+        BrazeSink("https://rest.iad-01.braze.com", KEY, "zzz")
+
+
+@pytest.mark.parametrize("endpoint", ["delete", "/users/delete"])
+def test_the_sink_of_a_row(endpoint: str) -> None:
+    """Any row of the table is an endpoint, by its name or by its path."""
+    sink = BrazeSink("https://rest.iad-01.braze.com", KEY, endpoint)
+    assert sink.endpoint is DESTINATION.sends["delete"]
+    assert sink.folding is None
+
+
+def test_the_destination_opens_what_was_chosen() -> None:
+    """The row of the registry makes a sink of an environment, and leads it to a sandbox."""
+    environ = DESTINATION.sandboxed("http://127.0.0.1:1", KEY)
+    default = DESTINATION.opened(environ, Choice())
+    assert (default.endpoint, default.host) == (TRACK, "127.0.0.1:1")
+    chosen = DESTINATION.opened(environ, Choice(endpoint="remove", auth="body"))
+    assert chosen.endpoint is DESTINATION.sends["remove"]
+    of = Batch(1, 1, (column(b'"u1"'),))
+    assert json.loads(chosen.wire.request(of).body) == {"api_key": KEY, "external_ids": ["u1"]}
+
+
+def test_an_import_takes_track_alone_and_a_send_the_rest() -> None:
+    """The two lists of the destination share no name, and the default endpoint is the first."""
+    assert next(iter(DESTINATION.endpoints)) == "track"
+    assert set(DESTINATION.endpoints) | set(DESTINATION.sends) == set(ROWS)
+    assert not set(DESTINATION.endpoints) & set(DESTINATION.sends)
 
 
 def test_another_key_is_noticed_without_keeping_any() -> None:

@@ -122,3 +122,27 @@ def test_names_of_ndjson_files() -> None:
     names = ["a.ndjson", "a.jsonl", "a.json", "a.JSON.GZ", "a.ndjson.zst"]
     assert all(map(is_ndjson_name, names))
     assert not any(map(is_ndjson_name, ["a.csv", "a.gz", "json", "a.ndjson.bak"]))
+
+
+@pytest.mark.parametrize("name", ["ids.csv", "ids.txt", "stdin", "ids.csv.gz"])
+@pytest.mark.parametrize("head", [b"external_id\nu1\nu2\n", b"u1\n", b'"u1"\n42\n'])
+def test_a_list_is_a_table_of_one_column(head: bytes, name: str) -> None:
+    """Where lines may be values, such a file is read, whatever it is called."""
+    assert refusal(head, name, lists=True) is None
+
+
+@pytest.mark.parametrize("head", [b"external_id,email\nu1,a@b.c\n", b"external_id;plan\nu1;pro\n"])
+def test_a_table_of_several_columns_is_no_list(head: bytes) -> None:
+    """Which of them would be meant? The command cuts one out."""
+    said = refusal(head, "my ids.csv", lists=True)
+    assert said is not None
+    assert "cut -d, -f1 'my ids.csv' | ingest send ROW -" in said
+
+
+def test_lists_of_a_directory_are_read_where_they_are_meant() -> None:
+    """By name: text and CSV are taken for lists only where lists are sent."""
+    for name in ("ids.txt", "ids.csv", "IDS.CSV.gz"):
+        assert is_ndjson_name(name, lists=True)
+        assert not is_ndjson_name(name)
+    assert is_ndjson_name("ids.ndjson", lists=True)
+    assert not is_ndjson_name("ids.parquet", lists=True)

@@ -93,3 +93,16 @@ def test_sizes(here: Path) -> None:
     """A regular file has a size; stdin and a pipe have none."""
     os.mkfifo("pipe")
     assert [raw_size(name) for name in ("a.json", "-", "pipe")] == [3, None, None]
+
+
+def test_a_directory_of_lists(tmp_path: Path) -> None:
+    """With lists, text and CSV count as well; the sentence about none names all endings."""
+    for name in ("a.txt", "b.csv.gz", "c.ndjson", "d.pdf"):
+        (tmp_path / name).touch()
+    found, ignored = expand([tmp_path], lists=True)
+    assert [os.path.basename(name) for name in found] == ["a.txt", "b.csv.gz", "c.ndjson"]
+    assert [os.path.basename(name) for name in ignored] == ["d.pdf"]
+    for name in found:
+        os.remove(name)
+    with pytest.raises(InputError, match=r"without files to send .*\.txt or \.csv"):
+        expand([tmp_path], lists=True)

@@ -113,3 +113,15 @@ def test_dropping_mends_every_attribute(value: Any) -> None:
     assert check("attributes", new) == []
     assert record == before
     assert bool(mended) == (new != record)
+
+
+def test_a_problem_may_say_how_long_is_long() -> None:
+    """Destinations differ in what they take; the problem of one carries its length."""
+    record = {"external_id": "u", "bio": "x" * 20, "tags": ["a"] * 5}
+    problems = [
+        Problem(Grade.ERROR, "long-text", "bio", "too long", "truncate", ("bio",), 7),
+        Problem(Grade.ERROR, "long-list", "tags", "too long", "truncate", ("tags",), 2),
+    ]
+    new, mended = mend(record, problems, "truncate")
+    assert new == {"external_id": "u", "bio": "x" * 7, "tags": ["a"] * 2}
+    assert list(mended) == problems

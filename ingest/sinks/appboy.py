@@ -1,0 +1,254 @@
+"""Legacy Appboy on the wire: the group id in the body, and errors that name no record.
+
+Decides how a batch is put into a body and what an answer means. Pure: sends nothing and knows no
+time. An error beside a success is a plain text there: the rest was processed, and which record it
+was is not told. So all count as delivered, and the texts are counted. What a record must be is
+`ingest.sinks.appboy_schema`; which endpoints there are, `ingest.sinks.appboy_rows`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from ingest import codec
+from ingest.errors import ConfigError
+from ingest.outcomes import HINTS, Delivered, Outcome, Refused, Remark, Response, Unauthorized
+from ingest.quoting import masked, quote, read_body, slug
+from ingest.records import Batch
+from ingest.schemas import Schema
+from ingest.settings import secret
+from ingest.sinks.appboy_rows import ENDPOINTS, ROWS, SENDS
+from ingest.sinks.appboy_schema import (
+    ARRAY_ELEMENTS,
+    MOST_ARRAY_ELEMENTS,
+    AppboySchema,
+    elements_of,
+)
+from ingest.sinks.base import Choice, Destination, HttpSink, Request, Transport
+from ingest.sinks.http import HttpSettings, HttpTransport
+from ingest.sinks.rows import row_named
+from ingest.sinks.rows_answers import GENERIC_CODE, error_code
+from ingest.sinks.rows_data import Row
+from ingest.sinks.rows_wire import RowWire
+
+# --- reading an answer --------------------------------------------------------------------------
+
+MOST_REMARKS: Final = 20
+"""Different complaints of one answer that are told apart; the others are counted together."""
+
+COMPLAINT: Final = "the destination refused something of the request without saying which record"
+"""What any complaint beside a success comes to."""
+
+OTHERS: Final = "other-complaints"
+"""Code of those that are not told apart any more."""
+
+_OTHERS_SUMMARY: Final = f"{COMPLAINT}: more different complaints than are told apart"
+
+
+def complaints(errors: Iterable[str], secrets: tuple[str, ...]) -> tuple[Remark, ...]:
+    """Count what a destination complained about; equal complaints about different records are one.
+
+    The counts add up to the number of errors; at most `MOST_REMARKS` + 1 remarks.
+    """
+    told: dict[str, Remark] = {}
+    for error, count in Counter(errors).items():
+        shown = quote(error, secrets)
+        said = masked(shown)
+        code = _complaint_code(shown, said)
+        summary = f"{COMPLAINT}: {said}" if said else COMPLAINT
+        if code not in told and len(told) >= MOST_REMARKS:
+            code, summary = OTHERS, _OTHERS_SUMMARY
+        first = told.get(code) or Remark(code, shown or "no reason given", summary, 0)
+        told[code] = msgspec.structs.replace(first, count=first.count + count)
+    return tuple(told.values())
+
+
+def _complaint_code(shown: str, said: str) -> str:
+    """Return the slug of a known complaint, else one made of its masked sentence."""
+    code = error_code(shown)
+    if code == GENERIC_CODE:
+        return slug(said) or GENERIC_CODE
+    return code
+
+
+def _without_texts(response: Response, secrets: tuple[str, ...]) -> tuple[Response, list[str]]:
+    """Return a success without the errors that are plain texts, and these."""
+    fields = read_body(response, secrets).fields
+    errors = fields.get("errors") or []
+    errors = errors if isinstance(errors, list) else [errors]
+    texts = [error for error in errors if isinstance(error, str)]
+    if not texts:
+        return response, []
+    rest = {**fields, "errors": [error for error in errors if not isinstance(error, str)]}
+    try:
+        return msgspec.structs.replace(response, body=codec.dumps(rest)), texts
+    except (TypeError, RecursionError):  # nested more deeply than can be written again
+        return response, []
+
+
+# --- the wire and the sink ----------------------------------------------------------------------
+
+
+class AppboyWire:
+    """Requests to, and answers of, the endpoint of one row, for one app group.
+
+    Raises `ConfigError` for a group id that is none, and for an impossible `array_elements`.
+    """
+
+    name: Final = "appboy"
+    folding: Final = None
+
+    def __init__(self, row: Row, group_id: str, array_elements: int = ARRAY_ELEMENTS) -> None:
+        if not re.fullmatch(r"[!-~]+", group_id):
+            raise ConfigError(
+                "the Appboy app group id is empty or holds spaces, line breaks or other "
+                "characters that no id has: copy it again"
+            )
+        check = "check APPBOY_APP_GROUP_ID, and that APPBOY_REST_URL is the host of that group"
+        hints = {
+            **HINTS,
+            401: check,
+            403: "check that the plan includes the API and that the account is active",
+            404: check,
+        }
+        self.secrets: Final = (group_id,)
+        self._rows: Final = RowWire(
+            row,
+            name=self.name,
+            extra=b'"app_group_id":' + codec.dumps(group_id),
+            secrets=self.secrets,
+            hints=hints,
+        )
+        self.endpoint: Final = row.endpoint
+        self.overhead: Final = self._rows.overhead
+        tracked = AppboySchema(array_elements)
+        self.schema: Final[Schema] = self._rows.schema if row.items else tracked
+
+    def __repr__(self) -> str:
+        return f"AppboyWire({self.endpoint.name})"
+
+    def request(self, batch: Batch) -> Request:
+        """Encode a batch. The body is at most `batch.nbytes + overhead` bytes."""
+        return self._rows.request(batch)
+
+    def interpret(self, batch: Batch, response: Response) -> Outcome:
+        """Say what the response means for the batch. Total: never raises."""
+        texts: list[str] = []
+        if 200 <= response.status < 300 and b'"errors"' in response.body:
+            response, texts = _without_texts(response, self.secrets)
+        outcome = self._rows.interpret(batch, response)
+        if isinstance(outcome, Delivered):
+            remarks = (*outcome.remarks, *complaints(texts, self.secrets))
+            return msgspec.structs.replace(outcome, remarks=remarks) if texts else outcome
+        if isinstance(outcome, Refused) and outcome.status == 404:
+            # An unknown group: no record is at fault, and no wait helps.
+            return Unauthorized(404, outcome.reason)
+        if isinstance(outcome, Refused) and outcome.status == 400:
+            return self._explained(outcome, response)
+        return outcome
+
+    def _explained(self, outcome: Refused, response: Response) -> Refused:
+        """Add what the errors of a refusal say: its message alone is often 'Bad Request'."""
+        fields = read_body(response, self.secrets).fields
+        errors = fields.get("errors") if "message" in fields else None
+        texts = errors[:MOST_REMARKS] if isinstance(errors, list) else [errors]
+        said = [masked(quote(text, self.secrets)) for text in texts if isinstance(text, str)]
+        reason = "; ".join((outcome.reason, *filter(None, dict.fromkeys(said))))
+        return Refused(outcome.status, quote(reason, self.secrets))
+
+    def repeatable(self, slot: int, fragment: bytes) -> bool:
+        """Whether a second copy of a record changes nothing."""
+        return self._rows.repeatable(slot, fragment)
+
+    def record_of(self, batch: Batch, slot: int, fragment: bytes) -> bytes:
+        """Return the record as it came, encoded, of a fragment of the batch."""
+        return self._rows.record_of(batch, slot, fragment)
+
+
+class AppboySink(HttpSink):
+    """Delivers to legacy Appboy.
+
+    `url` is the REST URL, `group_id` the app group id, which is the credential too, and `endpoint`
+    a name or path out of `ROWS`. `array_elements` is how many elements the array attributes of the
+    account hold. Plain http is for this machine only, unless `allow_http`. Raises `ConfigError`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        group_id: str,
+        endpoint: str = "track",
+        *,
+        array_elements: int = ARRAY_ELEMENTS,
+        allow_http: bool = False,
+        settings: HttpSettings | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        wire = AppboyWire(row_named(endpoint, ROWS), group_id, array_elements)
+        super().__init__(
+            wire, transport or HttpTransport(url, settings or HttpSettings(), allow_http=allow_http)
+        )
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        endpoint: str = "track",
+        array_elements: int = ARRAY_ELEMENTS,
+        allow_http: bool = False,
+    ) -> AppboySink:
+        """Take APPBOY_REST_URL and APPBOY_APP_GROUP_ID (or each with _FILE) from the environment.
+
+        Raises `ConfigError` that names what is missing.
+        """
+        environ = os.environ if environ is None else environ
+        return cls(
+            secret(environ, "APPBOY_REST_URL"),
+            secret(environ, "APPBOY_APP_GROUP_ID"),
+            endpoint,
+            array_elements=array_elements,
+            allow_http=allow_http,
+        )
+
+
+# --- the row of the registry --------------------------------------------------------------------
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "array_elements": f"elements that array attributes hold, as the dashboard says: 1 to "
+    f"{MOST_ARRAY_ELEMENTS} ({ARRAY_ELEMENTS})",
+}
+"""Setting -> what it means, and its default."""
+
+
+def _opened(environ: Mapping[str, str], choice: Choice) -> AppboySink:
+    """Make a sink of an environment and a choice. Raises `ConfigError`."""
+    unknown = sorted(choice.settings.keys() - SETTINGS.keys())
+    if unknown:
+        raise ConfigError(
+            f"unknown setting '{unknown[0]}' of appboy: it is one of {', '.join(SETTINGS)}"
+        )
+    return AppboySink.from_env(
+        environ,
+        endpoint=choice.endpoint or "track",
+        array_elements=elements_of(choice.settings.get("array_elements", str(ARRAY_ELEMENTS))),
+        allow_http=choice.allow_http,
+    )
+
+
+DESTINATION: Final = Destination(
+    name="appboy",
+    summary="legacy Appboy: the app group id in the body, 50 objects per array",
+    endpoints=ENDPOINTS,
+    sends=SENDS,
+    opened=_opened,
+    sandboxed=lambda url, key: {"APPBOY_REST_URL": url, "APPBOY_APP_GROUP_ID": key},
+    settings=SETTINGS,
+)
+"""Legacy Appboy, for the registry."""
