@@ -7,8 +7,8 @@ STAMP := $(VENV)/.installed
 
 # The modules that decide and do no I/O: every line and branch of them is covered by tests.
 # tests/test_layering.py keeps this list and the tree in step.
-CORE := balance batcher breaker codec errors filling forms health inflight intake learning limits lots outcomes profiles \
-        proving queues quoting rates records resends retry samples schemas settings validation
+CORE := balance batcher breaker codec errors filling forms health inflight intake learning limits lots meters \
+        outcomes profiles proving queues quoting rates records resends retry samples schemas settings validation
 empty :=
 comma := ,
 space := $(empty) $(empty)

@@ -27,7 +27,12 @@ REFUSALS_TO_HALT: Final = 10
 
 
 class Breaker:
-    """Closed while the destination answers; open in an outage, one probe at a time."""
+    """Closed while the destination answers; open in an outage, one probe at a time.
+
+    Only a success ends an outage. Another answer closes the breaker, for somebody is there; but if
+    the next one is a failure again it is the same outage, which goes on from `down_since`: that
+    moves by as long as the breaker was closed.
+    """
 
     def __init__(self) -> None:
         self._failures = 0
@@ -35,6 +40,7 @@ class Breaker:
         self._next_probe = 0.0
         self._probe: int | None = None
         self._probe_answered = False
+        self._down_before: float | None = None  # seconds of an outage that no success has ended
         self.open = False
         self.down_since = 0.0
         self.last_success = -math.inf
@@ -61,31 +67,35 @@ class Breaker:
         if self._probe_answered:
             self._probe = None
 
-    def alive(self) -> None:
+    def alive(self, now: float) -> None:
         """Note an answer that shows the destination at work, be it a 429 or a 400."""
+        if self.open:
+            self._down_before = now - self.down_since
         self._failures = 0
         self.open = False
         self._next_probe = 0.0
 
     def succeeded(self, now: float) -> None:
         """Note an accepted request."""
-        self.alive()
+        self.alive(now)
+        self._down_before = None
+        self._probes = 0
         self.last_success = now
 
     def failed(self, now: float, jitter: float, asked_delay: float = 0.0) -> bool:
-        """Note a failure; return whether this one opened the breaker.
+        """Note a failure; return whether an outage begins with this one.
 
         `asked_delay` is the floor in seconds that the destination asked for. `jitter` in [0, 1)
         spreads the probes of a fleet over half of each interval.
         """
         self._failures += 1
         if self._failures == 1:
-            self.down_since = now
-        if self._failures < FAILURES_TO_OPEN and asked_delay < LONG_ASK:
+            self.down_since = now - (self._down_before or 0.0)
+        same_outage = self._down_before is not None
+        if self._failures < FAILURES_TO_OPEN and asked_delay < LONG_ASK and not same_outage:
             return False
         opened = not self.open
-        if opened:
-            self.open, self._probes = True, 0
+        self.open = True
         wait = asked_delay
         # What was in flight when it opened fails too, and is no reason to ask less often.
         if opened or self._probe_answered:
@@ -93,7 +103,7 @@ class Breaker:
             wait = max(wait, spread * min(PROBE_CAP, FIRST_PROBE * 2.0 ** min(self._probes, 16)))
             self._probes += 1
         self._next_probe = max(self._next_probe, now + wait)
-        return opened
+        return opened and not same_outage
 
 
 class Refusals:

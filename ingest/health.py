@@ -85,7 +85,7 @@ class Health:
                 return self._failed(outcome, now, asked_delay, cut_alone_since, jitter)
             case Unauthorized():
                 return Heard(halt=Halted(f"{outcome.reason}. No record was given up for it"))
-        self.breaker.alive()
+        self.breaker.alive(now)
         match outcome:
             case Throttled():
                 return Heard("throttled")

@@ -233,10 +233,10 @@ class Rehearsal:
                     self.breaker.failed(self.now, self.dice.random())
                 case.failed_at = self.now
             case TooMany():
-                self.breaker.alive()
+                self.breaker.alive(self.now)
                 self.ladder.refused(len(case.batch), case.batch.generation)
             case _:
-                self.breaker.alive()
+                self.breaker.alive(self.now)
         return weather
 
     def _alone(self, case: Case) -> bool:

@@ -49,6 +49,7 @@ def test_one_probe_at_a_time(done: list[tuple[str, int, float, float]]) -> None:
     flying: list[int] = []
     probe: int | None = None
     in_a_row, first_failed = 0, 0.0
+    down_for: float | None = None  # of an outage that was interrupted by an answer, and not ended
     for what, which, passed, jitter in done:
         now += passed
         if what == "send":
@@ -66,17 +67,22 @@ def test_one_probe_at_a_time(done: list[tuple[str, int, float, float]]) -> None:
                 in_a_row += 1
                 first_failed = now if in_a_row == 1 else first_failed
                 was_open = breaker.open
-                assert breaker.failed(now, jitter) == (breaker.open and not was_open)
+                begins = breaker.failed(now, jitter)
+                assert begins == (breaker.open and not was_open and down_for is None)
                 if not was_open and breaker.open:
-                    assert breaker.down_since == first_failed
+                    assert breaker.down_since == pytest.approx(first_failed - (down_for or 0.0))
             else:
                 in_a_row = 0
                 if what == "alive":
-                    breaker.alive()
+                    if breaker.open:
+                        down_for = now - breaker.down_since
+                    breaker.alive(now)
                 else:
                     breaker.succeeded(now)
+                    down_for = None
                     assert breaker.last_success == now
-        assert breaker.open == (in_a_row >= FAILURES_TO_OPEN)
+        needed = FAILURES_TO_OPEN if down_for is None else 1
+        assert breaker.open == (in_a_row >= needed)
         delay = breaker.delay(now)
         if not breaker.open:
             assert delay == 0.0
@@ -94,6 +100,21 @@ def test_failures_in_a_row_open_it() -> None:
     said += [breaker.failed(2.0, 0.5) for _ in range(FAILURES_TO_OPEN)]
     assert said == [False] * (2 * FAILURES_TO_OPEN - 2) + [True]
     assert breaker.down_since == 2.0
+
+
+def test_an_answer_interrupts_an_outage_and_a_success_ends_it() -> None:
+    """With a 429 now and then among failures the outage goes on, and its time adds up."""
+    breaker = opened(0.0)
+    for minute in range(1, 11):
+        breaker.alive(60.0 * minute)
+        assert not breaker.open
+        assert not breaker.failed(60.0 * minute + 30, 0.5)  # the same outage: nothing to announce
+        assert breaker.open
+    # Ten times a minute of failing, the first, and half of the nine that followed.
+    assert 630.0 - breaker.down_since == pytest.approx(60.0 + 9 * 30.0)
+    breaker.succeeded(700.0)
+    assert not breaker.failed(701.0, 0.5)
+    assert not breaker.open
 
 
 def test_probes_that_fail_double_the_wait() -> None:

@@ -30,6 +30,7 @@ CORE: Final = {
     "learning",
     "limits",
     "lots",
+    "meters",
     "outcomes",
     "profiles",
     "proving",

@@ -342,6 +342,25 @@ def test_unanswered_is_held(letters: Path) -> None:
     assert {letter["column"] for letter in driven.letters} == {"held"}
 
 
+def test_a_429_now_and_then_does_not_keep_a_dead_destination_alive(letters: Path) -> None:
+    """Nothing is taken, and some answers ask for less: the run gives up all the same."""
+    dice = random.Random(5)
+
+    def script(batch: Batch, now: float) -> Outcome:
+        return Throttled(429) if dice.random() < 0.2 else Unavailable(500, "it broke")
+
+    setup = Setup(
+        script=script,
+        letters=letters,
+        settings=PipelineSettings(give_up_after=1_800.0),
+        look_every=60.0,
+    )
+    driven = drive(mixed(2, 2), setup)
+    assert isinstance(driven.pipeline.error, DestinationDown)
+    assert driven.columns == {"read": 2, "pending": 2}
+    assert 1_800 <= driven.seconds < 6 * HOUR
+
+
 def test_what_must_not_repeat_never_does(letters: Path) -> None:
     """Whatever was chosen, and whatever the sink thinks of its records: held, and counted so."""
     lost = iter((LOST, DOWN, OK))

@@ -52,7 +52,7 @@ def section() -> str:
 
 def blocks() -> list[str]:
     """Return the code blocks of the section: the module, and the line of the registry."""
-    return re.findall(r"^```python\n(.*?)^```$", section(), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(?:python|text)\n(.*?)^```$", section(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture

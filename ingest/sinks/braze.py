@@ -20,8 +20,8 @@ from ingest.settings import secret
 from ingest.sinks.base import Choice, Destination, Endpoint, HttpSink, Transport
 from ingest.sinks.http import HttpSettings, HttpTransport
 from ingest.sinks.rows import ENDPOINTS, SENDS, row_named
-from ingest.sinks.rows_answers import GENERIC_CODE, MAX_REMARKS, SAID, error_code, interpret_track
-from ingest.sinks.rows_wire import RowWire, repeatable
+from ingest.sinks.rows.answers import GENERIC_CODE, MAX_REMARKS, SAID, error_code, interpret_track
+from ingest.sinks.rows.wire import RowWire, repeatable
 
 __all__ = [
     "AUTHS",

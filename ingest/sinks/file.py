@@ -20,7 +20,7 @@ from ingest.records import Batch
 from ingest.schemas import Schema
 from ingest.sinks.base import Answer, Endpoint, Wire
 from ingest.sinks.rows import ROWS
-from ingest.sinks.rows_wire import RowWire
+from ingest.sinks.rows.wire import RowWire
 
 WRITTEN: Final = 200
 """Status that a written body is counted under: the plain success of HTTP."""

@@ -17,8 +17,8 @@ from ingest import codec
 from ingest.forms import Found, Misformed, records_of
 from ingest.records import KINDS, UserKey
 from ingest.schemas import Encoded, Judged
-from ingest.sinks.batchcep_names import SLUG_CHARS, Names, slug
-from ingest.sinks.batchcep_rules import (
+from ingest.sinks.batchcep.names import SLUG_CHARS, Names, slug
+from ingest.sinks.batchcep.rules import (
     CLOCK_SKEW,
     EVENT_AGE,
     MAX_ID,
@@ -27,9 +27,9 @@ from ingest.sinks.batchcep_rules import (
     UNTRANSLATABLE,
     problem,
 )
-from ingest.sinks.batchcep_settings import BatchCepSettings
-from ingest.sinks.batchcep_times import as_date, epoch, moment, rfc3339
-from ingest.sinks.batchcep_values import Work
+from ingest.sinks.batchcep.settings import BatchCepSettings
+from ingest.sinks.batchcep.times import as_date, epoch, moment, rfc3339
+from ingest.sinks.batchcep.values import Work
 from ingest.validation.identity import is_email
 from ingest.validation.isocodes import COUNTRIES, LANGUAGES
 from ingest.validation.problems import Problem

@@ -13,9 +13,9 @@ from typing import Final
 from ingest.outcomes import HINTS, Outcome, Response
 from ingest.records import ATTRIBUTES, Batch
 from ingest.sinks.base import BodyShape, Request
-from ingest.sinks.rows_answers import interpret_row
-from ingest.sinks.rows_data import Row
-from ingest.sinks.rows_schema import record_of, schema_of
+from ingest.sinks.rows.answers import interpret_row
+from ingest.sinks.rows.data import Row
+from ingest.sinks.rows.schema import record_of, schema_of
 
 _NOT_REPEATABLE: Final = (b'"inc"', b'"$add"', b"\\")
 """Operators of which a second copy changes a profile again: an increment, an object appended. With

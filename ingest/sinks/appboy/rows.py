@@ -17,7 +17,7 @@ from ingest.records import KINDS
 from ingest.sinks.base import Endpoint
 from ingest.sinks.rows import MOST_ITEMS, TRACK_BYTES
 from ingest.sinks.rows import ROWS as BRAZE_ROWS
-from ingest.sinks.rows_data import (
+from ingest.sinks.rows.data import (
     EXTERNAL_ID,
     TEXT,
     TRIGGER_PROPERTIES,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from ingest.records import EMPTY_COLUMN, Batch, Column
-from ingest.sinks.batchcep_folding import EDIT_OVERHEAD, EditFolding, Edits, record_in
-from ingest.sinks.batchcep_names import base_of
+from ingest.sinks.batchcep.folding import EDIT_OVERHEAD, EditFolding, Edits, record_in
+from ingest.sinks.batchcep.names import base_of
 
 FOLDING = EditFolding(15, 50)
 

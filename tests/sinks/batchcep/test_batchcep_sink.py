@@ -17,7 +17,8 @@ from ingest.outcomes import Delivered, Reply, Response
 from ingest.rates import BucketLimit, PaceLimit
 from ingest.records import Batch
 from ingest.sinks.base import Choice, Request
-from ingest.sinks.batchcep import (
+from ingest.sinks.batchcep.settings import MEANINGS, BatchCepSettings
+from ingest.sinks.batchcep.sink import (
     DESTINATION,
     ENDPOINTS,
     MASS_UPDATE_RATE,
@@ -27,7 +28,6 @@ from ingest.sinks.batchcep import (
     BatchCepWire,
     endpoint_of,
 )
-from ingest.sinks.batchcep_settings import MEANINGS, BatchCepSettings
 
 KEY, PROJECT, URL = "secret-key", "project_1", "http://127.0.0.1:9"
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z

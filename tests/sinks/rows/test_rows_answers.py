@@ -10,7 +10,7 @@ import pytest
 from ingest.outcomes import Delivered, Invalid, ItemError, Outcome, Refused, Remark, Response
 from ingest.records import EMPTY_COLUMN, Batch, Column, UserKey
 from ingest.sinks.rows import ROWS
-from ingest.sinks.rows_answers import SAID, interpret_row
+from ingest.sinks.rows.answers import SAID, interpret_row
 
 UNKNOWN = "the destination knows no such user"
 

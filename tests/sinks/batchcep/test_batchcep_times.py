@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.sinks.batchcep_times import as_date, epoch, moment, rfc3339
+from ingest.sinks.batchcep.times import as_date, epoch, moment, rfc3339
 
 
 @given(

@@ -3,7 +3,7 @@
 Decides how a batch is put into a body and what an answer means. Pure: sends nothing and knows no
 time. An error beside a success is a plain text there: the rest was processed, and which record it
 was is not told. So all count as delivered, and the texts are counted. What a record must be is
-`ingest.sinks.appboy_schema`; which endpoints there are, `ingest.sinks.appboy_rows`.
+`ingest.sinks.appboy.schema`; which endpoints there are, `ingest.sinks.appboy.rows`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ingest.quoting import masked, quote, read_body, slug
 from ingest.records import Batch
 from ingest.schemas import Schema
 from ingest.settings import secret
-from ingest.sinks.appboy_rows import ENDPOINTS, ROWS, SENDS
-from ingest.sinks.appboy_schema import (
+from ingest.sinks.appboy.rows import ENDPOINTS, ROWS, SENDS
+from ingest.sinks.appboy.schema import (
     ARRAY_ELEMENTS,
     MOST_ARRAY_ELEMENTS,
     AppboySchema,
@@ -33,9 +33,9 @@ from ingest.sinks.appboy_schema import (
 from ingest.sinks.base import Choice, Destination, HttpSink, Request, Transport
 from ingest.sinks.http import HttpSettings, HttpTransport
 from ingest.sinks.rows import row_named
-from ingest.sinks.rows_answers import GENERIC_CODE, error_code
-from ingest.sinks.rows_data import Row
-from ingest.sinks.rows_wire import RowWire
+from ingest.sinks.rows.answers import GENERIC_CODE, error_code
+from ingest.sinks.rows.data import Row
+from ingest.sinks.rows.wire import RowWire
 
 # --- reading an answer --------------------------------------------------------------------------
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ingest.forms import Found
 from ingest.intake import Intake, IntakeRules, Taken
 from ingest.records import KINDS
-from ingest.sinks.batchcep_names import Names, is_slug
-from ingest.sinks.batchcep_rules import RULES, UNTRANSLATABLE
-from ingest.sinks.batchcep_settings import BatchCepSettings
-from ingest.sinks.batchcep_translation import NATIVE, BatchCepSchema
+from ingest.sinks.batchcep.names import Names, is_slug
+from ingest.sinks.batchcep.rules import RULES, UNTRANSLATABLE
+from ingest.sinks.batchcep.settings import BatchCepSettings
+from ingest.sinks.batchcep.translation import NATIVE, BatchCepSchema
 from ingest.validation import Grade, Problem
 
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z

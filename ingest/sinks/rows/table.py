@@ -1,7 +1,7 @@
 """The batchable endpoints of Braze, as a table: a new one is a new row, and nothing else.
 
 Decides what each endpoint takes, costs and answers, as data. It does not know how a row is read
-(`ingest.sinks.rows_schema`), how its answers are (`rows_answers`), nor how one is sent.
+(`ingest.sinks.rows.schema`), how its answers are (`rows_answers`), nor how one is sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ingest.profiles import Caps
 from ingest.rates import RateLimit, parse_rate
 from ingest.records import KINDS
 from ingest.sinks.base import Endpoint
-from ingest.sinks.rows_data import (
+from ingest.sinks.rows.data import (
     ALIAS,
     ALIAS_PART,
     BRAZE_ID,
@@ -257,7 +257,7 @@ _TABLE: Final = (
             "/push_notification/remove",
             "push_tokens",
             pool="shared",
-            example='{"app_id": "app1", "token": "t1"}',
+            example='{"app_id": "app1", "token": "token-of-u1"}',
             summary="remove push tokens",
             irreversible=True,
         ),

@@ -13,7 +13,7 @@ from ingest.errors import ConfigError
 from ingest.forms import Found
 from ingest.intake import Intake, IntakeRules
 from ingest.records import KINDS
-from ingest.sinks.appboy_schema import (
+from ingest.sinks.appboy.schema import (
     MOST_ARRAY_ELEMENTS,
     RULES,
     AppboySchema,

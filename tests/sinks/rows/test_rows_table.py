@@ -17,9 +17,9 @@ from ingest.profiles import Caps
 from ingest.records import EMPTY_COLUMN, WHOLE, Batch, Column, UserKey
 from ingest.schemas import Encoded
 from ingest.sinks.rows import ENDPOINTS, MOST_ITEMS, POOLS, ROWS, SENDS, row_named
-from ingest.sinks.rows_data import Row, Said
-from ingest.sinks.rows_schema import schema_of
-from ingest.sinks.rows_wire import RowWire
+from ingest.sinks.rows.data import Row, Said
+from ingest.sinks.rows.schema import schema_of
+from ingest.sinks.rows.wire import RowWire
 from ingest.validation import Grade, Problem
 
 SECRET: Final = "5e7c1f9a-0000-4b1d-8a3e-abcdefabcdef"

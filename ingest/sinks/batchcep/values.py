@@ -1,7 +1,7 @@
 """Values for Batch CEP: names that become slugs, texts that become dates, what a profile holds.
 
 Decides what one field becomes and what is wrong with it. Does not know which fields a record of a
-kind has (`ingest.sinks.batchcep_translation`).
+kind has (`ingest.sinks.batchcep.translation`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from ingest.sinks.batchcep_names import SLUG_CHARS, Names, slug
-from ingest.sinks.batchcep_rules import MAX_DEPTH, MAX_NUMBER, MAX_TEXT, MAX_URL, problem
-from ingest.sinks.batchcep_settings import BatchCepSettings
-from ingest.sinks.batchcep_times import as_date
+from ingest.sinks.batchcep.names import SLUG_CHARS, Names, slug
+from ingest.sinks.batchcep.rules import MAX_DEPTH, MAX_NUMBER, MAX_TEXT, MAX_URL, problem
+from ingest.sinks.batchcep.settings import BatchCepSettings
+from ingest.sinks.batchcep.times import as_date
 from ingest.validation.problems import Findings, Step
 
 Path = tuple[Step, ...]

@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from ingest.errors import ConfigError
-from ingest.sinks.batchcep_names import SLUG_CHARS, is_slug, slug
+from ingest.sinks.batchcep.names import SLUG_CHARS, is_slug, slug
 
 Subscribed = Literal["reject", "reset"]
 Phones = Literal["international", "any"]

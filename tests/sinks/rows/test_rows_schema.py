@@ -10,8 +10,8 @@ from ingest.forms import Found
 from ingest.intake import Intake, IntakeRules
 from ingest.records import Partition, UserKey
 from ingest.sinks.rows import ROWS
-from ingest.sinks.rows_data import MAX_TRIGGER_PROPERTIES
-from ingest.sinks.rows_schema import RowSchema
+from ingest.sinks.rows.data import MAX_TRIGGER_PROPERTIES
+from ingest.sinks.rows.schema import RowSchema
 from ingest.validation import Problem
 
 ALIAS = {"alias_name": "n", "alias_label": "l"}

@@ -10,8 +10,8 @@ import pytest
 
 from ingest.forms import Found
 from ingest.records import KINDS
-from ingest.sinks.batchcep_settings import BatchCepSettings
-from ingest.sinks.batchcep_translation import NATIVE, BatchCepSchema
+from ingest.sinks.batchcep.settings import BatchCepSettings
+from ingest.sinks.batchcep.translation import NATIVE, BatchCepSchema
 from ingest.validation import Problem
 
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z

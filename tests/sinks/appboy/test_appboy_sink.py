@@ -29,7 +29,9 @@ from ingest.outcomes import (
 from ingest.quoting import masked
 from ingest.rates import WindowLimit
 from ingest.records import KINDS, Batch, Column, Partition
-from ingest.sinks.appboy import (
+from ingest.sinks.appboy.rows import ENDPOINTS, ROWS, SENDS
+from ingest.sinks.appboy.schema import AppboySchema
+from ingest.sinks.appboy.sink import (
     COMPLAINT,
     DESTINATION,
     MOST_REMARKS,
@@ -39,8 +41,6 @@ from ingest.sinks.appboy import (
     AppboyWire,
     complaints,
 )
-from ingest.sinks.appboy_rows import ENDPOINTS, ROWS, SENDS
-from ingest.sinks.appboy_schema import AppboySchema
 from ingest.sinks.base import Choice
 from ingest.validation import Problem
 

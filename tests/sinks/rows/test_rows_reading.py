@@ -9,7 +9,7 @@ import pytest
 
 from ingest.forms import LINE_TOO_LONG, Found, Misformed
 from ingest.sinks.rows import ROWS
-from ingest.sinks.rows_schema import RowSchema
+from ingest.sinks.rows.schema import RowSchema
 
 
 def read(row: str, line: str | bytes) -> list[Found | Misformed]:

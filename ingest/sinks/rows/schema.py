@@ -28,7 +28,7 @@ from ingest.forms import (
 )
 from ingest.records import KINDS, Batch, Partition, UserKey
 from ingest.schemas import Encoded, Judged, Schema, TrackSchema
-from ingest.sinks.rows_data import Field, Item, Row
+from ingest.sinks.rows.data import Field, Item, Row
 from ingest.validation import Grade, Problem, problem
 from ingest.validation.problems import shown
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingest.sinks.batchcep_names import SLUG_CHARS
+from ingest.sinks.batchcep.names import SLUG_CHARS
 from ingest.validation.problems import Grade, Problem, Rule, Step, shown
 
 MAX_TEXT: Final = 300

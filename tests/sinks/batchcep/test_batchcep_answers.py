@@ -26,8 +26,8 @@ from ingest.outcomes import (
 from ingest.quoting import REASON_CHARS
 from ingest.records import Batch, Column
 from ingest.sinks.batchcep import ENDPOINTS, BatchCepWire
-from ingest.sinks.batchcep_answers import GENERIC_CODE, SAID, UNTOLD
-from ingest.sinks.batchcep_settings import BatchCepSettings
+from ingest.sinks.batchcep.answers import GENERIC_CODE, SAID, UNTOLD
+from ingest.sinks.batchcep.settings import BatchCepSettings
 
 KEY, PROJECT = "0123456789abcdef-key", "project_0123456789"
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z

@@ -1,9 +1,9 @@
 """Batch CEP on the wire: requests that update profiles, many users at a time.
 
 Decides where a batch goes and with which headers. Records of Braze are translated
-(`ingest.sinks.batchcep_translation`), those of one user are folded into one edit
-(`ingest.sinks.batchcep_folding`), and an answer names pieces of edits
-(`ingest.sinks.batchcep_answers`).
+(`ingest.sinks.batchcep.translation`), those of one user are folded into one edit
+(`ingest.sinks.batchcep.folding`), and an answer names pieces of edits
+(`ingest.sinks.batchcep.answers`).
 Pure: sends nothing and knows no time.
 """
 
@@ -23,10 +23,10 @@ from ingest.rates import BucketLimit, PaceLimit, RateLimit
 from ingest.records import ATTRIBUTES, KINDS, Batch
 from ingest.settings import secret
 from ingest.sinks.base import Choice, Destination, Endpoint, HttpSink, Request, Transport
-from ingest.sinks.batchcep_answers import interpret_update
-from ingest.sinks.batchcep_folding import EDIT_OVERHEAD, EditFolding, Edits, record_in
-from ingest.sinks.batchcep_settings import MEANINGS, BatchCepSettings
-from ingest.sinks.batchcep_translation import BatchCepSchema
+from ingest.sinks.batchcep.answers import interpret_update
+from ingest.sinks.batchcep.folding import EDIT_OVERHEAD, EditFolding, Edits, record_in
+from ingest.sinks.batchcep.settings import MEANINGS, BatchCepSettings
+from ingest.sinks.batchcep.translation import BatchCepSchema
 from ingest.sinks.http import HttpSettings, HttpTransport
 
 UPDATE_BYTES: Final = 4_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.sinks.batchcep_names import Names, base_of, is_slug, slug
+from ingest.sinks.batchcep.names import Names, base_of, is_slug, slug
 
 
 @given(st.text(max_size=40))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingest.errors import ConfigError
-from ingest.sinks.batchcep_settings import MEANINGS, BatchCepSettings
+from ingest.sinks.batchcep.settings import MEANINGS, BatchCepSettings
 
 
 def test_settings_are_read_from_text() -> None:

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from ingest import codec
 from ingest.records import ATTRIBUTES, Batch, Column, Fragment, UserKey
-from ingest.sinks.batchcep_names import base_of
+from ingest.sinks.batchcep.names import base_of
 
 EDIT_OVERHEAD: Final = 72
 """Bytes that an edit has beyond its pieces and its id as the record has it: the names of its

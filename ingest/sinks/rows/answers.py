@@ -32,7 +32,7 @@ from ingest.outcomes import (
 )
 from ingest.records import Batch, UserKey
 from ingest.sinks.base import Endpoint
-from ingest.sinks.rows_data import Row, Said
+from ingest.sinks.rows.data import Row, Said
 
 GENERIC_CODE: Final = "rejected-by-destination"
 """Code of a refusal whose text is not known here."""

@@ -18,9 +18,9 @@ from ingest import codec
 from ingest.outcomes import Delivered, ItemError, Outcome, Remark, Response, classify
 from ingest.quoting import REASON_CHARS, Body, quote, read_body
 from ingest.records import ATTRIBUTES, Batch
-from ingest.sinks.batchcep_folding import Edits
-from ingest.sinks.batchcep_names import base_of, slug
-from ingest.sinks.batchcep_translation import FIELD_OF
+from ingest.sinks.batchcep.folding import Edits
+from ingest.sinks.batchcep.names import base_of, slug
+from ingest.sinks.batchcep.translation import FIELD_OF
 
 GENERIC_CODE: Final = "piece-refused"
 """Code of a refused piece of a sort that is not named, or not like a name."""
