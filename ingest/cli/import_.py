@@ -8,10 +8,10 @@ import click
 
 from ingest.cli.options import collected, send_options
 from ingest.cli.sending import send_paths
-from ingest.cli.targets import environment_help
+from ingest.cli.targets import epilog
 
 
-@click.command("import", short_help="Send files.", epilog=environment_help())
+@click.command("import", short_help="Send files.", epilog=epilog())
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @send_options
 def import_(paths: tuple[str, ...], **values: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
-from ingest.cli.targets import Target, endpoints_help, settings_help, sinks
+from ingest.cli.targets import Target, sinks
 from ingest.cli.targets import target as target_of
 from ingest.errors import ConfigError
 from ingest.records import KINDS
@@ -88,7 +88,7 @@ _OF_RECORDS: Final = (
     click.option(
         "--endpoint",
         metavar="NAME",
-        help=f"Endpoint of the destination.  {endpoints_help()}  [default: its first one]",
+        help="Endpoint of the destination; all are listed below.  [default: its first one]",
     ),
     click.option(
         "--limits",
@@ -170,7 +170,7 @@ _COMMON: Final = (
         "settings",
         multiple=True,
         metavar="NAME=VALUE",
-        help=f"A setting that only one destination knows, once for each.  {settings_help()}",
+        help="A setting that only one destination knows; all are listed below. Can be repeated.",
     ),
     click.option(
         "--if-unanswered",

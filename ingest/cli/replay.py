@@ -8,10 +8,10 @@ import click
 
 from ingest.cli.options import collected, send_options
 from ingest.cli.sending import send_paths
-from ingest.cli.targets import environment_help
+from ingest.cli.targets import epilog
 
 
-@click.command(short_help="Send dead letters again.", epilog=environment_help())
+@click.command(short_help="Send dead letters again.", epilog=epilog())
 @click.argument("path", metavar="DEAD_LETTERS")
 @send_options
 def replay(path: str, **values: Any) -> None:

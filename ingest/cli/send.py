@@ -19,7 +19,7 @@ from ingest.cli.assembly import host_of
 from ingest.cli.options import SendOptions, collected, row_options
 from ingest.cli.sending import send_paths
 from ingest.cli.streams import write_out
-from ingest.cli.targets import DEFAULT, destination_of, environment_help
+from ingest.cli.targets import DEFAULT, destination_of, row_epilog
 from ingest.errors import ConfigError, InputError
 from ingest.settings import format_bytes
 from ingest.sinks.base import Destination, Endpoint
@@ -32,9 +32,7 @@ COUNTED_BYTES: Final = 64_000_000
 COLUMNS: Final = ("row", "path", "a line, such as", "per request", "budget", "mind")
 
 
-@click.command(
-    short_help="Send deletions, aliases, statuses and the like.", epilog=environment_help()
-)
+@click.command(short_help="Send deletions, aliases, statuses and the like.", epilog=row_epilog())
 @click.argument("row", metavar="ROW", required=False)
 @click.argument("paths", metavar="PATH...", nargs=-1)
 @click.option("--list", "listed", is_flag=True, help="Print the rows there are, and send nothing.")

@@ -6,7 +6,7 @@ what there is not. Knows no destination by name but the default one, and opens n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -131,36 +131,50 @@ def _named(table: Mapping[str, Endpoint], name: str) -> Endpoint | None:
 # --- what the help says of the table --------------------------------------------------------------
 
 
+def epilog() -> str:
+    """Say of every destination what the help of an option has no room for, a line each."""
+    return "\n\n".join((endpoints_help(), settings_help(), environment_help()))
+
+
+def row_epilog() -> str:
+    """Say the same for rows, which `--list` shows."""
+    return "\n\n".join((settings_help(), environment_help()))
+
+
 def endpoints_help() -> str:
     """Name the endpoints of every destination, with what each is for."""
-    return "; ".join(
-        f"{name}: "
-        + ", ".join(f"{row.name} ({row.summary})" if row.summary else row.name for row in rows)
-        for name, rows in _tables()
+    return _listed(
+        "Endpoints, the default one first (--endpoint):",
+        {
+            f"{name}: {row.name}": row.summary
+            for name, destination in DESTINATIONS.items()
+            for row in destination.endpoints.values()
+        },
     )
 
 
 def settings_help() -> str:
     """Name the settings that only one destination knows, with what each means."""
-    told = [
-        f"{name}: " + ", ".join(f"{setting} ({means})" for setting, means in row.settings.items())
-        for name, row in DESTINATIONS.items()
-        if row.settings
-    ]
-    return "; ".join(told) or "no destination has any"
+    return _listed(
+        "Settings of one destination alone (--set):",
+        {
+            f"{name}: {setting}": means
+            for name, destination in DESTINATIONS.items()
+            for setting, means in destination.settings.items()
+        },
+    )
 
 
 def environment_help() -> str:
-    """Name the environment variables of every destination, a line each, for an epilog of click."""
-    width = max(map(len, DESTINATIONS))
-    lines = [
-        f"  --to {name.ljust(width)}  {', '.join(row.sandboxed('', ''))}"
-        for name, row in DESTINATIONS.items()
-    ]
-    said = "The environment says where an account is, and its secrets (also as NAME_FILE):"
-    return "\n".join(("\b", said, *lines))
+    """Name the environment variables of every destination."""
+    return _listed(
+        "The environment says where an account is, and its secrets (also as NAME_FILE):",
+        {name: ", ".join(row.sandboxed("", "")) for name, row in DESTINATIONS.items()},
+    )
 
 
-def _tables() -> Iterable[tuple[str, Iterable[Endpoint]]]:
-    for name, row in DESTINATIONS.items():
-        yield name, row.endpoints.values()
+def _listed(title: str, table: Mapping[str, str]) -> str:
+    """Return a paragraph that click leaves as it is: a title, and a line for each entry."""
+    width = max(map(len, table), default=0)
+    lines = (f"  {name.ljust(width)}  {means}".rstrip() for name, means in table.items())
+    return "\n".join(("\b", title, *lines))
