@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ingest.outcomes import Delivered, ItemError, Outcome, Response, classify, quote, read_body
+from ingest.outcomes import Delivered, ItemError, Outcome, Response, classify
 from ingest.profiles import Caps
+from ingest.quoting import quote, read_body
 from ingest.rates import parse_rate
 from ingest.records import KINDS, Batch
 from ingest.schemas import TrackSchema
@@ -19,7 +20,6 @@ BATCH: Final = Endpoint(
     path="/v2/batch",
     slots=("people", "events", "orders"),  # the lists of a body, in the order of their kinds
     kinds=KINDS,
-    reported_as=("people", "events", "orders"),
     # Documented: 100 items in a request, in any list, and 500 kB; the margin is for a proxy.
     caps=(Caps(per_slot=(100, 100, 100), total=100, body_bytes=480_000),),
     limits=parse_rate("100/1s"),
@@ -78,7 +78,6 @@ def _opened(environ: Mapping[str, str], choice: Choice) -> HttpSink:
 
 DESTINATION: Final = Destination(
     name="postbox",
-    summary="Postbox, by its batch API",
     endpoints={BATCH.name: BATCH},
     opened=_opened,
     sandboxed=lambda url, key: {"POSTBOX_URL": url, "POSTBOX_KEY": key},

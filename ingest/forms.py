@@ -45,6 +45,9 @@ REDACTED: Final = "[redacted]"
 LONGEST_NAME_SHOWN: Final = 64
 """Characters of a key shown in a reason; names are data of the sender too."""
 
+_ROW: Final = re.compile(r"[a-z]{1,20}(?:-[a-z]{1,20}){0,2}")
+"""A name that a row may have; any other word might be a value."""
+
 _CREDENTIAL_NAMES: Final = tuple(name.encode() for name in sorted(CREDENTIALS))
 _NAMES: Final = b"|".join(_CREDENTIAL_NAMES)
 _CREDENTIAL: Final = re.compile(
@@ -241,9 +244,10 @@ def _request_shaped(line: bytes, value: dict[str, Any]) -> Iterator[Found | Misf
 def _dead_letter(line: bytes, value: dict[str, Any]) -> Found | Misformed:
     kind, record = value.get("kind"), value["record"]
     if kind not in KINDS:
+        row = kind if isinstance(kind, str) and _ROW.fullmatch(kind) else "ROW"
         reason = (
-            "the dead letter's 'kind' must be attributes, event or purchase: what `ingest send` "
-            "sent, it sends again"
+            "the dead letter's 'kind' must be attributes, event or purchase; one of a row is sent "
+            f"again by  ingest send {row} FILE"
         )
         return Misformed("no-kind", reason, line, field="kind")
     if not isinstance(record, dict):

@@ -104,8 +104,7 @@ class Health:
             return None
         return DestinationDown(
             f"{self._host} has been down for {now - self.breaker.down_since:.0f} s (the last try: "
-            f"{self._last_failure}). Nothing was given up for it: run the same command when it is "
-            "back"
+            f"{self._last_failure}). Nothing was given up for it"
         )
 
     def _up(self, batch: Batch, now: float) -> Heard:
@@ -142,18 +141,22 @@ class Health:
         if not self._refusals.refused(batch.family, about_data=outcome.status in ABOUT_DATA):
             return Heard(said)
         halt = Halted(
-            f"{self._host} refuses every request and has taken nothing (the last answer: "
+            f"{self._host} refuses every request{self._so_far()} (the last answer: "
             f"{outcome.status}, {outcome.reason}). Check the REST URL, the endpoint and --limits"
         )
         return Heard(said, halt=halt)
+
+    def _so_far(self) -> str:
+        """Say whether it ever took one."""
+        return " and has taken nothing" if math.isinf(self.breaker.last_success) else " by now"
 
     def _too_large(self, batch: Batch) -> Heard:
         if not self._refusals.refused(batch.family, about_data=True):
             return Heard()
         return Heard(
             halt=Halted(
-                f"{self._host} refuses every request as too large and has taken nothing (the last "
-                f"one had {batch.nbytes:,} bytes): a proxy on the way may have a smaller limit; "
+                f"{self._host} refuses every request as too large{self._so_far()} (the last one "
+                f"had up to {batch.nbytes:,} bytes): a proxy on the way may have a smaller limit; "
                 "try a smaller number with --limits"
             )
         )

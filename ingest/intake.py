@@ -122,6 +122,7 @@ class Intake:
         """Judge lines of a part, `first_line` being the 1-based number of the first of them.
 
         `now` is the time of day in epoch seconds, for destinations that mind the age of an event.
+        Raises `InputError` if the first line is the heading of what the destination does not take.
         """
         for start in range(0, len(lines), SLICE_LINES):
             yield self._judge(part, lines[start : start + SLICE_LINES], first_line + start, now)
@@ -179,17 +180,22 @@ class Intake:
                 first = self._next(part, stop - start)
                 rows.add_proven(proof, slice(start, stop), first, first_line + start)
             if stop < end:
-                for found in self._found(proof, stop, lines[stop]):
-                    self._judge_one(rows, found, self._next(part), first_line + stop, now)
+                at = first_line + stop
+                for found in self._found(proof, stop, lines[stop], first=at == 1):
+                    self._judge_one(rows, found, self._next(part), at, now)
             start = stop + 1
         return rows.taken()
 
-    def _found(self, proof: Proof, row: int, line: bytes) -> Iterable[Found | Misformed]:
-        """Read a doubtful line; a blank one holds nothing."""
+    def _found(
+        self, proof: Proof, row: int, line: bytes, *, first: bool
+    ) -> Iterable[Found | Misformed]:
+        """Read a doubtful line; a blank one holds nothing, and the first one may be a heading."""
         if row in proof.opened:
             slot, content = proof.opened[row]
             return content_of(KINDS[slot], content, line)
-        return self._schema.read(line, self._rules.kind) if line.strip(JSON_SPACE) else ()
+        if not line.strip(JSON_SPACE) or (first and self._schema.heading(line)):
+            return ()
+        return self._schema.read(line, self._rules.kind)
 
     def _judge_one(
         self, rows: _Rows, found: Found | Misformed, at: int, line: int, now: float
@@ -235,6 +241,7 @@ class Intake:
         shared = len(encoded.partition.members)
         nbytes = len(encoded.fragment) + shared + bool(shared)
         if nbytes > rules.largest:
+            self._schema.withdraw(encoded)
             reason = (
                 f"the record has {nbytes:,} bytes, and a request takes {rules.largest:,} at most"
             )

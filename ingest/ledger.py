@@ -28,32 +28,22 @@ SUMMARIES: Final[Mapping[str, str]] = {
     "refused": "the destination refused a request that held this record alone",
     "too-large": "the destination says that the record alone is larger than it takes",
     "too-many": "the destination refuses even one record as too many",
+    "unknown-user": "the destination knows no such user",
     "unanswered": "sent, and not known whether it arrived",
 }
 """What the report says of a verdict by its code: never the destination's own words, for they may
 hold a value of the record. Those are in the dead letter."""
 
-SAID_SUMMARY: Final = (
-    "the destination took the request, but its answer was no plain success: it was cut short, no "
-    "JSON, or had something else to say; look at the user there"
-)
 
-
-def summary_of(code: str) -> str:
-    """Return the sentence of the report for a verdict of this code; it holds no value."""
-    return SUMMARIES.get(
-        code, f"refused by the destination: {code}; its own words are in the dead letter"
-    )
-
-
-def _summary(verdict: Verdict) -> str:
+def summary_of(verdict: Verdict) -> str:
     """Return the sentence of the report for a verdict; it holds no value."""
-    if verdict.column == TAKEN and verdict.code not in SUMMARIES:
-        return (
-            f"taken but for a piece that the destination refused: {verdict.code}; its own words "
-            "are in the dead letter"
-        )
-    return summary_of(verdict.code)
+    if verdict.code in SUMMARIES:
+        return SUMMARIES[verdict.code]
+    said = f"{verdict.code}; its own words are in the dead letter"
+    if verdict.column == TAKEN:
+        piece = f"'{verdict.field}'" if verdict.field else "a piece"
+        return f"taken, but for {piece}, which the destination refused: {said}"
+    return f"refused by the destination: {said}"
 
 
 class Ledger:
@@ -141,7 +131,7 @@ class Ledger:
         for verdict, letter in zip((*verdicts, *warned), letters, strict=True):
             place = f"{letter.source['name']}:{letter.source['line']}"
             column = "warned" if letter.warned else verdict.column
-            balance.explain(verdict.code, verdict.field, column, _summary(verdict), place)
+            balance.explain(verdict.code, verdict.field, column, summary_of(verdict), place)
         taken = (verdict for verdict in (*verdicts, *warned) if verdict.column == TAKEN)
         balance.warned += len({(verdict.slot, verdict.index) for verdict in taken})
 
@@ -185,8 +175,7 @@ class Ledger:
             self.balance.warned += min(delivered, sum(remark.count for remark in outcome.remarks))
             place = self._somewhere(batch)
             for remark in outcome.remarks:
-                summary = remark.summary or SAID_SUMMARY
-                self.balance.explain(remark.code, "", "warned", summary, place, remark.count)
+                self.balance.explain(remark.code, "", "warned", remark.summary, place, remark.count)
 
     def _source(self, position: int, line: int) -> dict[str, Any]:
         return {"name": self._name_of(part_of(position)), "line": line}

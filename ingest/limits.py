@@ -34,6 +34,7 @@ from ingest.rates import (
     peak_rate,
     scaled,
 )
+from ingest.settings import format_duration
 
 __all__ = [
     "Bucket",
@@ -206,7 +207,7 @@ class Budget:
             case None:
                 return ""
             case _Why.HOLD:
-                return f"the destination, which asked for {self._held_for:.3g} s"
+                return f"the destination, which asked for {format_duration(self._held_for)}"
             case _Why.LEARNED:
                 return f"a limit of about {self.rate:.3g}{self._unit}/s, learned from its 429s"
             case _Why.WINDOW:

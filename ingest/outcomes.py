@@ -11,22 +11,17 @@ Text of a destination comes into a reason by way of `ingest.quoting` alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
-# Of what is read here, the body is a part: its names are importable from here as well.
-from ingest.quoting import QUOTED_CHARS as QUOTED_CHARS
-from ingest.quoting import REASON_CHARS as REASON_CHARS
-from ingest.quoting import Body as Body
-from ingest.quoting import quote as quote
-from ingest.quoting import read_body as read_body
-from ingest.quoting import redact as redact
+from ingest.quoting import Body, masked, quote, read_body, slug
 
 MAX_WAIT: Final = 3600.0
 """Longest wait in seconds a destination can impose: the longest documented window is an hour, and
@@ -94,13 +89,12 @@ class ItemError(msgspec.Struct, frozen=True):
 class Remark(msgspec.Struct, frozen=True):
     """Something said beside a success that names no record of the request, `count` times.
 
-    `code` is a stable slug, `reason` the destination's own words, redacted and capped. `summary` is
-    fit for a report: it holds no value of a record (empty: the code says enough).
+    `summary` is fit for a report: it holds no value of a record. `code` is a slug that tells it
+    from others. `remarks_of` makes both of a destination's words.
     """
 
     code: str
-    reason: str
-    summary: str = ""
+    summary: str
     count: int = 1
 
 
@@ -181,6 +175,62 @@ Outcome = (
     | Refused
     | Unauthorized
 )
+
+
+# --- what was said beside a success -------------------------------------------------------------
+
+MOST_REMARKS: Final = 20
+"""Different remarks of one answer that are told apart; all others are counted together."""
+
+MOST_READ: Final = 200
+"""Different words of one answer that are looked at: each costs up to 0.2 ms, and an answer may have
+some for each of 10,000 users. The others are counted."""
+
+SAID: Final = "said-by-destination"
+"""Code of words of which nothing is left that may be shown."""
+
+OTHERS: Final = "other-remarks"
+"""Code of what is not told apart any more."""
+
+_OTHERS_SUMMARY: Final = "the destination said more different things than are told apart"
+
+
+class Words(NamedTuple):
+    """What was said beside a success: `ours` says what it is, `theirs` are the destination's words.
+
+    `theirs` may hold values of a record, and secrets; `ours` holds neither. `sort` begins the code.
+    """
+
+    ours: str
+    theirs: str = ""
+    sort: str = ""
+
+
+def remarks_of(
+    said: Iterable[Words], *, secrets: Sequence[str], most: int = MOST_REMARKS
+) -> tuple[Remark, ...]:
+    """Count what was said; words that differ by the values of a record alone are one remark.
+
+    The counts add up to the length of `said`. At most `most` different remarks, in the order in
+    which they came, and one for all others. No two share a code.
+    """
+    told: dict[str, Remark] = {}
+    for read, (words, count) in enumerate(Counter(said).items()):
+        remark = _remark(words, secrets) if read < MOST_READ else None
+        if remark is None or (remark.code not in told and len(told) >= most):
+            remark = Remark(OTHERS, _OTHERS_SUMMARY)
+        # Of sentences with the same code, the first one stands for all.
+        known = told.get(remark.code)
+        before = known.count if known else 0
+        told[remark.code] = msgspec.structs.replace(known or remark, count=before + count)
+    return tuple(told.values())
+
+
+def _remark(words: Words, secrets: Sequence[str]) -> Remark:
+    said = masked(quote(words.theirs, secrets))
+    if not slug(said):  # only marks are left of it
+        return Remark(words.sort or SAID, words.ours)
+    return Remark(slug(f"{words.sort} {said}"), f"{words.ours}: {said}")
 
 
 # --- what was said about pace -------------------------------------------------------------------

@@ -127,6 +127,7 @@ class Pipeline:
         self._piece_ids = count(FIRST_PIECE_ID)
         self._source_ended = False
         self._lingers_since: float | None = None
+        self._overdue = 0  # records that waited while another request lingered
         self._reader_waits = False
         self._said_old = False
         self._offsets: dict[int, int] = {}
@@ -336,8 +337,11 @@ class Pipeline:
     def _fresh(self, now: float) -> Case | None:
         """Pack a batch of fresh records, if enough are there or none will come soon."""
         if not len(self._batcher):
+            self._overdue = 0
             return None
         barred = self._batcher.barred
+        if self._lingered(now) and not self._overdue:
+            self._overdue = len(self._batcher) - barred
         batch = self._batcher.take(
             self.ladder.next(),
             self.ladder.generation,
@@ -348,6 +352,7 @@ class Pipeline:
             self._settled.set()  # less of what was read may go than the reader thought
         if batch is not None:
             self._lingers_since = None
+            self._overdue = max(0, self._overdue - len(batch))
             return self._resends.start(batch)
         if not self._batcher.open_records:
             self._lingers_since = None
@@ -360,9 +365,16 @@ class Pipeline:
         # With nothing in flight, what is barred waits for the batch that is being filled.
         if self._source_ended and not (self._batcher.barred and len(self._resends)):
             return True
+        if self._overdue:
+            return True
         if self._lingers_since is not None:
-            return now - self._lingers_since >= self._settings.linger
+            return self._lingered(now)
         return self._reader_waits and not len(self._resends)
+
+    def _lingered(self, now: float) -> bool:
+        """Whether a request has waited long enough to be filled."""
+        since = self._lingers_since
+        return since is not None and now - since >= self._settings.linger
 
     def _bodies_full(self) -> bool:
         """Whether bodies take so much of the byte budget that fresh ones must wait for answers."""
@@ -420,9 +432,8 @@ class Pipeline:
         try:
             answer = await self._sink.deliver(case.batch)
         except asyncio.CancelledError:
-            # Stopped at once: whether it arrived is not known, and that is written down (law 5).
             self.requests_in_flight -= 1
-            self._conclude(case, Answer(Unanswered(None, "the run was stopped before an answer")))
+            self._abandon(case)
             raise
         except BaseException:
             self.requests_in_flight -= 1
@@ -430,9 +441,20 @@ class Pipeline:
         self.requests_in_flight -= 1
         self._conclude(case, answer)
 
+    def _abandon(self, case: Case) -> None:
+        """Write down that whether a request arrived is not known, for the run was stopped at once.
+
+        That is no fault of the destination, and what is not held stays pending (law 5).
+        """
+        answer = Answer(Unanswered(None, "the run was stopped before an answer"))
+        self.balance.answered(None, throttled=False)
+        found = self._decide(case, answer, Weather(outage=True))
+        # Nothing goes again in this run, so nothing of it can be a copy.
+        self._settle(case, answer, msgspec.structs.replace(found, duplicated=0), self._clock())
+
     def _conclude(self, case: Case, answer: Answer) -> None:
         """Learn from an answer, ask what becomes of the records, and settle them."""
-        now, outcome = self._clock(), answer.outcome
+        now = self._clock()
         asked_delay = (answer.word.retry_after or 0.0) if answer.word else 0.0
         alone = self._alone(case)
         weather = Weather(
@@ -442,9 +464,14 @@ class Pipeline:
             bisected=self._resends.bisected(case.batch.family),
         )
         self._hear(case, answer, asked_delay, now, alone=alone)
-        disposition = decide(
+        self._settle(case, answer, self._decide(case, answer, weather, asked_delay), now)
+
+    def _decide(
+        self, case: Case, answer: Answer, weather: Weather, asked_delay: float = 0.0
+    ) -> Disposition:
+        return decide(
             case.batch,
-            outcome,
+            answer.outcome,
             case.tries,
             weather,
             self._policy,
@@ -453,8 +480,8 @@ class Pipeline:
             repeatable=self._repeatable(case.batch),
             jitter=self._dice(),
             asked_delay=asked_delay,
+            folded=self._sink.folding is not None,
         )
-        self._settle(case, answer, disposition, now)
 
     def _returned(self, task: asyncio.Task[Any]) -> None:
         """Mind the end of a task: what it raised ends the run, and is not lost."""

@@ -140,12 +140,13 @@ def decide(
     repeatable: Repeatable,
     jitter: float,
     asked_delay: float = 0.0,
+    folded: bool = False,
 ) -> Disposition:
     """Return what becomes of each record of `batch`.
 
     `caps` are the ones in force now; `repeatable(slot, index)` says whether a second copy of a
-    record changes nothing; `asked_delay` is the floor, in seconds, that the destination asked for.
-    `jitter` is in [0, 1).
+    record changes nothing; `folded` that the records of a user are one item of a request;
+    `asked_delay` is the floor, in seconds, that the destination asked for. `jitter` is in [0, 1).
     """
     sent = msgspec.structs.replace(tries, sends=tries.sends + 1)
     match outcome:
@@ -163,7 +164,7 @@ def decide(
                 return _verdict_for_all(batch, "rejected", "too-large", reason, outcome.status)
             return Disposition(pieces=_halves(batch, _afresh(sent)))
         case Refused():
-            return _refused(batch, outcome, sent, weather, policy, jitter)
+            return _refused(batch, outcome, sent, weather, policy, jitter, folded=folded)
         case Unavailable():
             return _failed(batch, outcome, sent, weather, policy, jitter, asked_delay)
         case Unanswered():
@@ -227,6 +228,7 @@ def _rejections(errors: Iterable[ItemError], outcome: Delivered | Invalid) -> tu
             found[0].code,
             "; ".join(dict.fromkeys(error.reason for error in found)),
             outcome.status,
+            found[0].field,
         )
         for (slot, index), found in by_row.items()
     )
@@ -255,23 +257,19 @@ def _verdict_for_all(
     )
 
 
-def _halves(batch: Batch, tries: Tries) -> tuple[Piece, ...]:
-    """Two pieces in the order of the source, so that a user's records keep theirs."""
-    rows = in_source_order(batch)
-    middle = len(rows) // 2
-    return Piece(tuple(rows[:middle]), tries), Piece(tuple(rows[middle:]), tries)
+def _halves(batch: Batch, tries: Tries, *, by_user: bool = False) -> tuple[Piece, ...]:
+    """Two pieces in the order of the source, or without a common user, if there are several.
 
-
-def _halves_by_user(batch: Batch, tries: Tries) -> tuple[Piece, ...]:
-    """Two pieces without a common user, if there are several: neither waits for the other.
-
-    A half that fails for ever must not keep the other from showing that the destination is up.
+    In the order of the source one bad record is found the soonest. By user no half waits for the
+    other: one that fails for ever cannot keep the other from showing that the destination is up,
+    and a bad user whose records are all over the batch does not spoil both.
     """
     rows = in_source_order(batch)
     users = [batch.columns[slot].keys[index] for slot, index in rows]
     records = Counter(users)
-    if len(records) == 1:
-        return _halves(batch, tries)
+    if not by_user or len(records) == 1:
+        middle = len(rows) // 2
+        return Piece(tuple(rows[:middle]), tries), Piece(tuple(rows[middle:]), tries)
     up_to = list(accumulate(records.values()))
     first = set(islice(records, max(1, bisect_right(up_to, len(rows) // 2))))
     pieces = (
@@ -324,6 +322,8 @@ def _refused(
     weather: Weather,
     policy: RetryPolicy,
     jitter: float,
+    *,
+    folded: bool,
 ) -> Disposition:
     if outcome.status not in ABOUT_DATA:
         return _misdirected(batch, outcome, sent, weather, policy, jitter)
@@ -331,7 +331,8 @@ def _refused(
         return _verdict_for_all(batch, "rejected", "refused", outcome.reason, outcome.status)
     if weather.bisected + 2 > policy.bisect_requests:
         return _cap_reached(batch, outcome.reason, outcome.status, policy)
-    return Disposition(pieces=_halves(batch, _afresh(sent)), bisecting=True)
+    # Where users are the items of a request, a refusal is about one of them.
+    return Disposition(pieces=_halves(batch, _afresh(sent), by_user=folded), bisecting=True)
 
 
 def _misdirected(
@@ -405,9 +406,8 @@ def _failed(
             weather.alone and not tries.suspect and tries.failures >= policy.strikes_to_bisect
         )
         if struck and left >= 2:
-            halves = _halves_by_user(
-                batch, Tries(sends=tries.sends, suspect=True, doubted=tries.doubted)
-            )
+            afresh = Tries(sends=tries.sends, suspect=True, doubted=tries.doubted)
+            halves = _halves(batch, afresh, by_user=True)
             return Disposition(pieces=halves, delay=delay, bisecting=True)
     last = policy.suspect_strikes_to_fail if tries.suspect and size == 1 else policy.strikes_to_fail
     if strike and tries.strikes >= last:
@@ -435,8 +435,10 @@ def _unanswered(
         if slot in policy.hold_unanswered and not repeatable(slot, index)
     )
     if not held:
+        # A gateway's time-out is about load; an error of the service itself may be about a record.
+        bisectable = outcome.status == SERVER_ERROR
         again = _failed(
-            batch, outcome, sent, weather, policy, jitter, asked_delay, bisectable=False
+            batch, outcome, sent, weather, policy, jitter, asked_delay, bisectable=bisectable
         )
         return msgspec.structs.replace(
             again, duplicated=sum(_size(batch, piece) for piece in again.pieces)

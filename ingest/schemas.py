@@ -42,6 +42,13 @@ class Schema(Protocol):
         """Yield what a line holds, at least one item; `kind` is that of bare objects."""
         ...
 
+    def heading(self, line: bytes) -> bool:
+        """Whether the first line of an input is a heading, and holds no record.
+
+        Raises `InputError` for a heading of what this endpoint does not take.
+        """
+        ...
+
     def examine(self, kind: str, record: dict[str, Any], now: float, *, validate: bool) -> Judged:
         """Judge a record at the time `now` (epoch seconds).
 
@@ -57,6 +64,10 @@ class Schema(Protocol):
         """
         ...
 
+    def withdraw(self, encoded: Encoded) -> None:
+        """Take note that the record that was encoded last is refused after all."""
+        ...
+
 
 class TrackSchema:
     """Records of `users/track`: they go as they came, but for what has to be different."""
@@ -66,6 +77,10 @@ class TrackSchema:
     def read(self, line: bytes, kind: str | None) -> Iterable[Found | Misformed]:
         """Yield what a line holds."""
         return records_of(line, kind)
+
+    def heading(self, line: bytes) -> bool:
+        """Return False: every line is meant as a record."""
+        return False
 
     def examine(self, kind: str, record: dict[str, Any], now: float, *, validate: bool) -> Judged:
         """Judge by the documented rules; on trust, by an identity alone."""
@@ -81,3 +96,6 @@ class TrackSchema:
             record = record | {"external_id": str(external_id)}
         fragment = found.fragment if record is found.record else respelled(found, record)
         return Encoded(KINDS.index(found.kind), fragment)
+
+    def withdraw(self, encoded: Encoded) -> None:
+        """Do nothing: a record leaves no trace here."""

@@ -26,6 +26,7 @@ from ingest.pipeline import Pipeline, PipelineSettings, State
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
 from ingest.retry import RetryPolicy
+from ingest.schemas import TrackSchema
 from ingest.sinks.base import Answer, Endpoint
 from ingest.sinks.braze import ENDPOINTS
 from ingest.sinks.memory import MemorySink
@@ -119,6 +120,7 @@ class Setup(msgspec.Struct, kw_only=True):
 
     script: Script = lambda batch, now: OK
     endpoint: Endpoint = ENDPOINTS["track"]
+    schema: TrackSchema = TrackSchema()
     latency: float = 0.05
     in_flight: Fixed | InFlight | None = None
     rate: str = ""
@@ -155,7 +157,7 @@ def assembled(setup: Setup) -> Driven:
     budget = Budget(parse_rate(setup.rate) if setup.rate else (), counts=setup.endpoint.counts)
     pipeline = Pipeline(
         sink,
-        intake=Intake(IntakeRules(largest=COMBINED.body_bytes - sink.overhead - 1)),
+        intake=Intake(IntakeRules(largest=COMBINED.body_bytes - sink.overhead - 1), setup.schema),
         ladder=setup.ladder or CapsLadder((COMBINED,)),
         throttle=Throttle(budget, clock=clock, jitter=dice),
         in_flight=setup.in_flight or InFlight(budget.rate),

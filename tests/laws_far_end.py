@@ -21,6 +21,7 @@ from ingest.outcomes import (
     Reply,
     Response,
     TooMany,
+    Unanswered,
     Unsent,
 )
 from ingest.records import Batch, UserKey
@@ -187,7 +188,7 @@ class Far:
             return _response(429, b'{"message":"slow down"}'), "not"
         luck -= habits.throttled
         if luck < habits.unavailable:
-            return _response(self._dice.choice((500, 502, 503)), b"<html>"), "not"
+            return self._broken(batch, self._dice.choice((500, 502, 503)), b"<html>")
         luck -= habits.unavailable
         if luck < habits.unsent:
             return Unsent("no route"), "not"
@@ -210,13 +211,19 @@ class Far:
             case "refused":
                 return _response(400, b'{"message":"no"}'), "taken" if len(batch) == 1 else "not"
             case "broken":
-                return _response(500, b'{"message":"oh"}'), "not"
+                return self._broken(batch, 500, b'{"message":"oh"}')
             case "invalid":
                 return Invalid(400, errors), "not"
             case "pieces":
                 return Delivered(202, pieces=errors), "taken"
             case _:
                 return Delivered(201, errors), "taken"
+
+    def _broken(self, batch: Batch, status: int, body: bytes) -> tuple[Reply, Fate]:
+        """Answer a server error, of which a destination may say that all may be kept."""
+        response = _response(status, body)
+        doubted = isinstance(self.wire.interpret(batch, response), Unanswered)
+        return response, "doubt" if doubted else "not"
 
     @property
     def _dislikes(self) -> Dislike:

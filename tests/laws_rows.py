@@ -56,7 +56,7 @@ class Row(msgspec.Struct, frozen=True):
     def wire(self) -> Wire:
         """Return its wire, opened as for a sandbox, and without a connection."""
         environ = self.destination.sandboxed("http://127.0.0.1:9", "a-key-of-nobody")
-        return self.destination.opened(environ, Choice(endpoint=self.endpoint.name)).wire
+        return self.destination.open(environ, Choice(endpoint=self.endpoint.name)).wire
 
 
 def rows_of(destinations: Iterable[Destination]) -> list[Row]:

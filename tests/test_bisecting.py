@@ -33,7 +33,13 @@ class Told(msgspec.Struct):
     before_bisecting: int
 
 
-def settle(batch: Batch, answer: Callable[[Batch], Outcome], policy: RetryPolicy = POLICY) -> Told:
+def settle(
+    batch: Batch,
+    answer: Callable[[Batch], Outcome],
+    policy: RetryPolicy = POLICY,
+    *,
+    folded: bool = False,
+) -> Told:
     """Send a batch, its pieces and their pieces while others succeed, until all is settled."""
     told = Told(set(), {}, 0, 0)
     resends = Resends()
@@ -55,6 +61,7 @@ def settle(batch: Batch, answer: Callable[[Batch], Outcome], policy: RetryPolicy
             CAPS,
             repeatable=lambda slot, index: False,
             jitter=0.5,
+            folded=folded,
         )
         ended = {(verdict.slot, verdict.index): verdict for verdict in found.verdicts}
         for slot, index in case.batch.rows():
@@ -141,6 +148,19 @@ def test_a_record_that_brings_a_500_costs_only_itself(data: st.DataObject, size:
     told = settle(batch, disliking(poisoned, BAD_GATEWAY))
     assert told.delivered == set(range(size)) - poisoned
     assert {verdict.code for verdict in told.verdicts.values()} == {"gave-up"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 200), st.integers(1, 15), st.data())
+def test_a_user_that_is_refused_costs_only_itself(
+    users: int, each: int, data: st.DataObject
+) -> None:
+    """Where users are items: however its records are spread over a batch, the others arrive."""
+    bad = data.draw(st.integers(0, users - 1))
+    rows = users * each
+    batch = batch_of([(1, f"u{i % users}") for i in range(rows)])
+    told = settle(batch, disliking(set(range(bad, rows, users)), BAD_REQUEST), folded=True)
+    assert told.delivered == {i for i in range(rows) if i % users != bad}
 
 
 # --- nothing goes on for ever -------------------------------------------------------------------

@@ -148,7 +148,10 @@ def test_a_dead_letter_holds_its_record() -> None:
     """Record and kind are those of the letter, whatever --kind says."""
     letter = b'{"v":1,"kind":"event","record":{"external_id" : "u"},"column":"failed"}'
     assert only(letter, "purchase") == Found("event", USER, b'{"external_id" : "u"}')
-    assert refusal({"kind": "x", "record": {}, "column": "c"}) == ("no-kind", KIND_UNKNOWN, "kind")
+    assert refusal({"kind": "X", "record": {}, "column": "c"}) == ("no-kind", KIND_UNKNOWN, "kind")
+    row = only({"kind": "alias-new", "record": {}, "column": "c"})
+    assert isinstance(row, Misformed)
+    assert "ingest send alias-new FILE" in row.reason
     wrong = {"kind": "event", "record": 5, "column": "c"}
     assert refusal(wrong) == ("not-an-object", "event", "")
 

@@ -14,7 +14,7 @@ from ingest.codec import loads
 from ingest.errors import LocalFailure
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import SUMMARIES, Ledger
-from ingest.outcomes import Delivered, Invalid, Remark, Unanswered
+from ingest.outcomes import Delivered, Invalid, Remark, Unanswered, Words, remarks_of
 from ingest.records import EMPTY_COLUMN, KINDS, Batch, Column, ordinal_of, position
 from ingest.retry import Disposition, Verdict
 from ingest.sinks.base import Answer
@@ -54,7 +54,7 @@ def batch() -> Batch:
     return Batch(1, 1, (column(10, 11), column(12), EMPTY_COLUMN))
 
 
-SAID = Remark("said-by-destination", "odd")
+SAID = Remark("said-by-destination", "the answer is odd")
 BAD = (
     Verdict(0, 1, "rejected", "bad-thing", "a thing is bad", 400),
     Verdict(1, 0, "failed", "gave-up", "given up"),
@@ -140,9 +140,7 @@ def test_what_was_not_delivered_is_not_counted_so(tmp_path: Path) -> None:
 def test_a_success_may_be_queued_or_warned_of(tmp_path: Path) -> None:
     """Counted within what was delivered; a remark names nobody, so the whole batch is its place."""
     kept = ledger(tmp_path)
-    outcome = Delivered(
-        202, queued=True, remarks=(Remark("slow-today", "slow", "it is slow"), SAID)
-    )
+    outcome = Delivered(202, queued=True, remarks=(Remark("slow-today", "it is slow"), SAID))
     kept.settle(batch(), Answer(outcome), Disposition(delivered=True, verdicts=BAD[:1]), attempts=1)
     assert (kept.balance.queued, kept.balance.warned, kept.balance.count("delivered")) == (2, 2, 2)
     report = kept.balance.report(
@@ -153,6 +151,8 @@ def test_a_success_may_be_queued_or_warned_of(tmp_path: Path) -> None:
         ("slow-today", "part-2:10-12"),
         ("said-by-destination", "part-2:10-12"),
     }
+    told = {r["code"]: r["reason"] for r in report["reasons"]}
+    assert (told["slow-today"], told[SAID.code]) == ("it is slow", SAID.summary)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,12 @@ def test_the_report_holds_no_word_of_the_destination(tmp_path: Path) -> None:
         Verdict(0, 0, "rejected", "odd-thing", said, 400),
         *(Verdict(0, 1, "failed", code, f"as told: {said}", 400) for code in codes),
     )
-    outcome = Delivered(201, remarks=(Remark("said-by-destination", said),))
+    outcome = Delivered(201, remarks=remarks_of([Words("the answer is odd", said)], secrets=()))
     kept.settle(batch(), Answer(outcome), Disposition(True, verdicts), attempts=1)
     reasons = {reason.code: reason.reason for reason in kept.balance.reasons()}
     assert "ann@" not in repr(reasons)
-    assert set(reasons) == {"odd-thing", *codes, "said-by-destination"}
+    assert set(reasons) == {"odd-thing", *codes, "no-such-user"}
+    assert reasons["no-such-user"] == "the answer is odd: no such user: …"
     assert "odd-thing" in reasons["odd-thing"]
     assert "dead letter" in reasons["odd-thing"]
     assert {reasons[code] for code in codes} == set(SUMMARIES.values())

@@ -315,7 +315,7 @@ def test_retry_after_holds_everyone() -> None:
     budget = Budget(())
     budget.hear(word(retry_after=12.0), 100.0, 0.5, 0)
     assert budget.delay(100.0) == pytest.approx(12.0 + 0.5 * (0.02 + 0.6))
-    assert budget.waits_for(100.0) == "the destination, which asked for 12 s"
+    assert budget.waits_for(100.0) == "the destination, which asked for 12s"
     budget.hear(word(retry_after=1.0), 101.0, 0.0, 0)
     assert budget.delay(112.0) > 0, "a shorter hold must not end a longer one"
     assert budget.delay(112.4) == 0.0

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from ingest.outcomes import (
     MAX_WAIT,
+    MOST_READ,
+    OTHERS,
     Delivered,
     Outcome,
     Refused,
+    Remark,
     Response,
     ServerWord,
     Throttled,
@@ -23,7 +26,9 @@ from ingest.outcomes import (
     Unanswered,
     Unauthorized,
     Unavailable,
+    Words,
     classify,
+    remarks_of,
     server_word,
 )
 
@@ -237,6 +242,57 @@ def test_a_401_does_not_echo_the_key() -> None:
     assert KEY not in repr(said)
     assert "Invalid API key: [redacted]" in said.reason
     assert "check the API key" in said.reason
+
+
+# --- what is said beside a success --------------------------------------------------------------
+
+said_words = st.builds(
+    Words,
+    st.sampled_from(["an entry names nobody", "the answer is no JSON"]),
+    st.sampled_from(
+        ["", "…", "no user u1", "no user u2", "'time' is required", f"bad key {KEY}", "x@y.example"]
+    )
+    | st.text(max_size=12),
+    st.sampled_from(["", "answer-not-json"]),
+)
+
+
+@given(st.lists(said_words, max_size=60), st.integers(1, 5))
+def test_remarks_count_everything_and_are_few(said: list[Words], most: int) -> None:
+    """Counts add up exactly, no two share a code, and no summary holds a value or the key."""
+    remarks = remarks_of(said, secrets=(KEY,), most=most)
+    assert sum(remark.count for remark in remarks) == len(said)
+    assert len(remarks) <= most + 1
+    assert len({remark.code for remark in remarks}) == len(remarks)
+    for remark in remarks:
+        assert remark.code
+        assert not any(c.isdigit() or c == "@" for c in remark.summary + remark.code)
+        assert KEY not in remark.summary
+
+
+def test_a_remark_is_of_its_sort_and_of_the_words() -> None:
+    """Words that differ by a value are one; other words, and another sort, are another."""
+    said = [
+        Words("it is odd", "no user u1", "odd"),
+        Words("it is odd", "no user u2", "odd"),
+        Words("it is bad", "no user u1", "bad"),
+        Words("it is odd", sort="odd"),
+        Words("it is odd", "1234"),
+    ]
+    assert remarks_of(said, secrets=()) == (
+        Remark("odd-no-user", "it is odd: no user …", 2),
+        Remark("bad-no-user", "it is bad: no user …"),
+        Remark("odd", "it is odd"),
+        Remark("said-by-destination", "it is odd"),
+    )
+
+
+def test_of_very_many_words_not_all_are_looked_at() -> None:
+    """Those beyond are counted, even if they are like one that is known."""
+    said = [Words("it is odd", f"no user u{n}") for n in range(MOST_READ + 5)]
+    first, others = remarks_of([*said, said[0]], secrets=())
+    assert (first.code, first.count) == ("no-user", MOST_READ + 1)
+    assert (others.code, others.count) == (OTHERS, 5)
 
 
 # --- pace ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import DestinationDown, Halted, InputError, LocalFailure
-from ingest.inflight import Fixed
+from ingest.forms import Found
+from ingest.inflight import Fixed, InFlight
 from ingest.outcomes import (
     Delivered,
     Invalid,
@@ -31,10 +33,12 @@ from ingest.outcomes import (
 )
 from ingest.pipeline import PipelineSettings
 from ingest.profiles import Caps, CapsLadder
-from ingest.records import Batch
+from ingest.records import Batch, Partition
+from ingest.schemas import Encoded, TrackSchema
 from ingest.sinks.base import Answer
 from ingest.sinks.braze import ENDPOINTS
 from ingest.sources.base import Block
+from ingest.throttle import Throttle
 from tests.driving import OK, Driven, Setup, attributes, drive, event, lines_of
 
 HOUR = 3600.0
@@ -162,6 +166,40 @@ def test_linger(letters: Path) -> None:
     driven = drive(slow, Setup(letters=letters, settings=PipelineSettings(linger=2.0), latency=0.0))
     assert [(round(at, 3), records) for at, records in driven.sent] == [(2.0, 1), (10.0, 75)]
     assert driven.silent == 0
+
+
+def test_a_slow_source_of_many_partitions_does_not_linger_for_each_in_turn(letters: Path) -> None:
+    """What waited while another request lingered has waited long enough."""
+    sent: list[float] = []
+
+    class Campaigns(TrackSchema):
+        """Each record has a request of its own."""
+
+        provable = False
+
+        def encode(self, found: Found, record: dict[str, Any]) -> Encoded:
+            """Keep records of different numbers apart."""
+            encoded = super().encode(found, record)
+            apart = str(record["properties"]["n"])
+            return msgspec.structs.replace(encoded, partition=Partition(apart))
+
+    async def slow() -> AsyncIterator[Block]:
+        for i in range(40):
+            async for block in lines_of([event(f"v{i}", i)]):
+                yield block
+            await asyncio.sleep(0.25)
+
+    setup = Setup(
+        letters=letters,
+        settings=PipelineSettings(linger=1.0),
+        latency=0.0,
+        schema=Campaigns(),
+        script=lambda batch, now: sent.append(now) or OK,  # type: ignore[func-returns-value]
+    )
+    driven = drive(slow, setup)
+    assert driven.columns == {"read": 40, "delivered": 40}
+    # Read at 0, 0.25, 0.5 ...; four come in while the first lingers, and each waits 1.25 s at most.
+    assert max(at - i * 0.25 for i, at in enumerate(sent)) <= 1.3
 
 
 def test_the_wait_for_a_slow_budget_is_told(letters: Path) -> None:
@@ -372,6 +410,26 @@ def test_what_must_not_repeat_never_does(letters: Path) -> None:
     assert [n for _, n in driven.sent] == [75, 75, 75]  # what was not processed goes again
 
 
+def test_answers_are_heard_in_the_unit_of_the_budget(
+    letters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is learned of the rate is in users, and what is in flight is worked out per request."""
+    costs: list[float] = []
+    hear = Throttle.hear
+
+    def heard(throttle: Throttle, *told: Any, **more: Any) -> None:
+        costs.append(more["cost"])
+        hear(throttle, *told, **more)
+
+    monkeypatch.setattr(Throttle, "hear", heard)
+    by_user = msgspec.structs.replace(ENDPOINTS["track"], counts="users")
+    in_flight = InFlight(1.0)
+    setup = Setup(letters=letters, endpoint=by_user, rate="150/1s", in_flight=in_flight)
+    assert drive(mixed(150, 150), setup).columns == {"read": 150, "delivered": 150}
+    assert costs == [75, 75]
+    assert in_flight.rate == pytest.approx(2.0)
+
+
 def test_a_budget_in_users_counts_users(letters: Path) -> None:
     """Two records of one user in a request cost one; 75 users a request, 150 a second."""
     by_user = msgspec.structs.replace(ENDPOINTS["track"], counts="users")
@@ -423,6 +481,27 @@ def test_cancelling_stops_at_once(letters: Path) -> None:
     assert driven.pipeline.balance.count("delivered") == 7 * 4 * 75
     assert driven.balanced()
     assert driven.sink.in_flight == 0
+
+
+def test_cancelling_is_no_fault_of_the_destination(letters: Path) -> None:
+    """No outage is announced, no copy counted; what must not repeat is held, and has a letter."""
+
+    async def later(driven: Driven) -> None:
+        await asyncio.sleep(0.5)
+        assert driven.task is not None
+        seen.append(driven)
+        driven.task.cancel()
+
+    seen: list[Driven] = []
+    once = msgspec.structs.replace(ENDPOINTS["track"], resendable=False)
+    setup = Setup(letters=letters, latency=1.0, in_flight=Fixed(8), endpoint=once)
+    with pytest.raises(asyncio.CancelledError):
+        drive(mixed(600, 600), setup, meanwhile=later)
+    [driven] = seen
+    assert driven.columns == {"read": 600, "held": 600}
+    assert driven.pipeline.balance.maybe_duplicated == 0
+    assert driven.notices == []
+    assert len(letters.read_bytes().splitlines()) == 600
 
 
 def test_letters_that_cannot_be_written(tmp_path: Path) -> None:

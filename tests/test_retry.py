@@ -65,6 +65,7 @@ def said(
     repeatable: Callable[[int, int], bool] = never,
     jitter: float = 0.5,
     asked_delay: float = 0.0,
+    folded: bool = False,
 ) -> Disposition:
     """Decide with everything that a case does not speak of at its default."""
     return decide(
@@ -77,6 +78,7 @@ def said(
         repeatable=repeatable,
         jitter=jitter,
         asked_delay=asked_delay,
+        folded=folded,
     )
 
 
@@ -101,7 +103,7 @@ outcomes: st.SearchStrategy[Callable[[Batch], Outcome]] = st.one_of(
         [
             Throttled(429),
             *(Unavailable(status, REASON) for status in (None, 408, 500, 502, 503)),
-            *(Unanswered(status, REASON) for status in (None, 504)),
+            *(Unanswered(status, REASON) for status in (None, 500, 504)),
             TooLarge(413),
             TooMany(400),
             *(Refused(status, REASON) for status in (302, 400, 404, 405, 422)),
@@ -138,6 +140,7 @@ caps_of = st.builds(
     caps=caps_of,
     jitter=st.floats(0, 1, exclude_max=True),
     asked=st.sampled_from([0.0, 0.0, 7.0, 3_600.0]),
+    folded=st.booleans(),
 )
 def test_every_record_ends_once_or_goes_again_once(
     rows: list[tuple[int, UserKey]],
@@ -149,6 +152,7 @@ def test_every_record_ends_once_or_goes_again_once(
     caps: Caps,
     jitter: float,
     asked: float,
+    folded: bool,
 ) -> None:
     """Whatever is said in whatever weather: delivered, verdicts and pieces are the whole batch."""
     batch = batch_of(rows)
@@ -165,6 +169,7 @@ def test_every_record_ends_once_or_goes_again_once(
         repeatable=lambda slot, index: (slot, index) in repeatables,
         jitter=jitter,
         asked_delay=asked,
+        folded=folded,
     )
 
     every = in_source_order(batch)
@@ -225,7 +230,6 @@ def check_pieces(
         users = [
             {batch.columns[slot].keys[index] for slot, index in p.rows or ()} for p in found.pieces
         ]
-        assert isinstance(outcome, Unavailable)
         assert not any(one & other for one, other in combinations(users, 2))
     for piece in found.pieces:
         rows = in_source_order(batch) if piece.rows is None else piece.rows
@@ -264,7 +268,7 @@ def check_numbers(
     if found.bisecting:
         assert weather.bisected + 2 <= policy.bisect_requests
         # A refusal judges the data; only failures make a piece suspect.
-        suspect = isinstance(outcome, Unavailable) or before.suspect
+        suspect = isinstance(outcome, Unavailable | Unanswered) or before.suspect
         assert [piece.tries.suspect for piece in found.pieces] == [suspect, suspect]
     resent = sum(len(piece.rows) for piece in found.pieces if piece.rows is not None)
     if not isinstance(outcome, Unanswered):
@@ -415,3 +419,30 @@ def test_a_refused_piece_warns_of_its_record() -> None:
         (0, "plan", "delivered")
     ]
     assert [one.index for one in found.verdicts] == [1]
+
+
+def test_a_500_that_says_nothing_of_what_it_did_is_bisected_all_the_same() -> None:
+    """One record may break the destination every time; a 504 is about load, and bisects nobody."""
+    tries = Tries(sends=2, failures=2, strikes=2)
+    batch = batch_of([(0, "a"), (0, "b")])
+    found = said(batch, Unanswered(500, "it broke"), tries, OTHERS_FINE)
+    assert found.bisecting
+    assert found.duplicated == len(batch)
+    assert all(piece.tries.doubted for piece in found.pieces)
+    assert not said(batch, NO_ANSWER, tries, OTHERS_FINE).bisecting
+
+
+@pytest.mark.parametrize("outcome", [BAD_REQUEST, Unavailable(500, "it broke")])
+def test_halves_share_no_user_where_users_are_items(outcome: Outcome) -> None:
+    """Whose records are all over a batch is in one half of it, so that the other may be good."""
+    rows = [(n % 3, f"u{n % 4}") for n in range(24)]
+    batch = batch_of(rows)
+    tries = Tries(failures=2, strikes=2, doubted=True)
+    found = said(batch, outcome, tries, OTHERS_FINE, folded=True)
+    users = [
+        {batch.columns[slot].keys[index] for slot, index in piece.rows or ()}
+        for piece in found.pieces
+    ]
+    assert sorted(map(len, users)) == [2, 2]
+    assert users[0].isdisjoint(users[1])
+    assert all(piece.tries.doubted for piece in found.pieces)

@@ -26,10 +26,15 @@ class States:
 
     def __init__(self) -> None:
         self.times: list[float] = []
+        self.withdrawn: list[Encoded] = []
 
     def read(self, line: bytes, kind: str | None) -> Iterable[Found | Misformed]:
         """Read what users/track would."""
         return records_of(line, kind)
+
+    def heading(self, line: bytes) -> bool:
+        """Know one heading."""
+        return line == b"heading"
 
     def examine(self, kind: str, record: dict[str, Any], now: float, *, validate: bool) -> Judged:
         """Ask for a state that is a text, if there is one."""
@@ -42,6 +47,10 @@ class States:
         state = record.get("state")
         partition = WHOLE if state is None else Partition(members=b'"state":' + dumps(state))
         return Encoded(1, dumps(record["external_id"]), partition)
+
+    def withdraw(self, encoded: Encoded) -> None:
+        """Remember what was refused after it was encoded."""
+        self.withdrawn.append(encoded)
 
 
 def line(user: str, state: Any = None) -> bytes:
@@ -96,8 +105,11 @@ def test_what_a_schema_calls_mendable_is_mended() -> None:
 
 def test_shared_members_count_for_the_size_of_a_record() -> None:
     """They are in its request whatever else is."""
-    intake = Intake(IntakeRules(largest=30), States())
-    (taken,) = intake.take(0, [line("u1", "x"), line("u2", "x" * 30)], 1)
+    schema = States()
+    (taken,) = Intake(IntakeRules(largest=30), schema).take(
+        0, [line("u1", "x"), line("u2", "x" * 30)], 1
+    )
+    assert [encoded.fragment for encoded in schema.withdrawn] == [b'"u2"']
     assert [chunk.keys for chunk in taken.chunks] == [["u1"]]
     assert [refusal.code for refusal in taken.refusals] == ["record-too-large"]
 
@@ -133,3 +145,12 @@ def test_a_schema_is_told_that_no_user_may_be_created() -> None:
     assert (
         bytes(taken.chunks[0].fragments[0]) == b'{"_update_existing_only":true,"external_id":"u1"}'
     )
+
+
+def test_a_heading_is_left_out_of_the_first_line_alone() -> None:
+    """Line 1 of a part; anywhere else, or in another part's line 2, it is a line like any other."""
+    (taken,) = Intake(IntakeRules(), States()).take(0, [b"heading", line("u1"), b"heading"], 1)
+    assert taken.read == {"attributes": 1, "unknown": 1}
+    assert [refusal.line for refusal in taken.refusals] == [3]
+    (taken,) = Intake(IntakeRules(), States()).take(0, [b"heading"], 2)
+    assert taken.read == {"unknown": 1}

@@ -119,7 +119,7 @@ def test_a_hold_stops_those_who_wait_already() -> None:
         await asyncio.sleep(0.1)
         waiting.hear(HOLD, 0, sent=sent)
         await asyncio.sleep(0.1)
-        assert waiting.waits_for() == "the destination, which asked for 10 s"
+        assert waiting.waits_for() == "the destination, which asked for 10s"
         return await task, waiting.waiting_until
 
     granted, waiting_until = run(main())

@@ -36,9 +36,9 @@ OLD_EVENT = timedelta(days=1)
 """Events older than this are history: it is worth a sentence that campaigns fire on them."""
 
 ARRIVAL_SLACK = 0.05
-"""Seconds by which requests may come closer together on their way, where one of them may take a
-second's budget: encoding 10,000 users takes 15 to 35 ms, and the destination counts arrivals. It
-costs 5 % of the rate at most."""
+"""Seconds by which requests may come closer together on their way, where a few of them take a
+second's budget: thousands of users are encoded before one leaves, and the destination counts
+arrivals. It costs 5 % of the rate at most."""
 
 COMBINED_TOTAL = 75
 """Records in total that `--limits combined` stands for: Braze's own figure of 2026."""
@@ -90,12 +90,12 @@ def host_of(options: SendOptions) -> str:
 
 
 def _account_sink(options: SendOptions) -> HttpSink:
-    return options.target.destination.opened(os.environ, _choice(options))
+    return options.target.destination.open(os.environ, _choice(options))
 
 
 def _sandboxed(options: SendOptions, url: str, key: str) -> HttpSink:
     destination = options.target.destination
-    return destination.opened(destination.sandboxed(url, key), _choice(options))
+    return destination.open(destination.sandboxed(url, key), _choice(options))
 
 
 def _choice(options: SendOptions) -> Choice:

@@ -194,7 +194,9 @@ _COMMON: Final = (
         help="Refuse what the destination would drop or alter in silence, instead of warning.",
     ),
     click.option(
-        "--no-validate", is_flag=True, help="Ask for JSON and an identity, and nothing else."
+        "--no-validate",
+        is_flag=True,
+        help="Ask for JSON, an identity, and what no request can be made without; nothing else.",
     ),
     click.option(
         "--give-up-after",
@@ -263,7 +265,7 @@ def collected(values: dict[str, Any], *, row: str | None = None) -> SendOptions:
         raise ConfigError("--strict and --no-validate contradict each other: leave one of them out")
     if options.faults and target.where != "sandbox":
         raise ConfigError("--faults is for --to sandbox: nobody else plays faults on request")
-    if options.update_existing_only and target.endpoint.counts == "users":
+    if options.update_existing_only and not target.destination.updates_only:
         raise ConfigError(
             f"--update-existing-only is not for {target.destination.name}: it always creates the "
             "users that it does not know; leave the option out"

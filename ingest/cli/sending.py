@@ -66,7 +66,7 @@ def send_paths(
         )
     ended = run_loop(_send(source, options, console))
     show_report(console, ended.report, ended.letters)
-    _say_next(console, ended.report)
+    _say_next(console, ended.report, again=options.target.endpoint.resendable)
     write_report(options.report, ended.report)
     if ended.failure is not None:
         raise ended.failure
@@ -131,16 +131,23 @@ def _status(pipeline: Pipeline, signals: Signals) -> int:
     return BAD_RECORDS if pipeline.balance.bad else 0
 
 
-def _say_next(console: Console, report: dict[str, Any]) -> None:
+def _say_next(console: Console, report: dict[str, Any], *, again: bool) -> None:
+    """Say why a run halted, and what to do about what is pending; `again` if repeating is safe."""
     because = report["halted_because"]
     if because:
         console.print(
             f"Halted: {because}", style="red", markup=False, highlight=False, soft_wrap=True
         )
     if pending := report["records"]["pending"]:
+        todo = (
+            "Run the same command again to send them; it starts from the beginning, so what was "
+            "delivered is sent once more."
+            if again
+            else "Do not run the same command again: it starts from the beginning, and would send "
+            "a second time what was delivered. Find out who got it, and take those out first."
+        )
         console.print(
-            f"Pending: {pending:,} of the records read. Run the same command again to send them; "
-            "it starts from the beginning, so what was delivered is sent once more.",
+            f"Pending: {pending:,} of the records read. {todo}",
             style="yellow",
             highlight=False,
             soft_wrap=True,

@@ -42,7 +42,7 @@ def _parts(report: dict[str, Any], letters: tuple[str, int]) -> list[RenderableT
         f"{count:,} {what}"
         for name, what in (
             ("queued", "queued by the destination, to be processed later"),
-            ("warned", "with a warning: something is altered or dropped, see below"),
+            ("warned", "with a warning, see below"),
             ("maybe_duplicated", "extra copies possible: resent after no answer came"),
         )
         if (count := report["of_which"][name])
@@ -86,7 +86,7 @@ def _dead_letters(records: dict[str, int], path: str, written: int) -> str:
     said = f"{_counted(written, 'dead letter')} in {path}"
     pieces = written - sum(records.get(column, 0) for column in NOT_DELIVERED)
     if pieces > 0:
-        said += f", {pieces:,} of them only of a piece: the rest of the record is delivered"
+        said += f", {pieces:,} of them of records that are delivered all the same"
     return said
 
 

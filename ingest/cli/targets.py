@@ -16,7 +16,8 @@ from ingest.sinks.base import Destination, Endpoint
 from ingest.sinks.registry import DESTINATIONS
 
 DEFAULT: Final = "braze"
-"""The destination that `--to sandbox` plays, and whose bodies `--to file:PATH` holds."""
+"""The destination that `--to sandbox` plays, and whose bodies `--to file:PATH` holds, where it does
+not say another one."""
 
 SANDBOX: Final = "sandbox"
 FILE: Final = "file"
@@ -39,7 +40,7 @@ class Target(msgspec.Struct, frozen=True):
 
 def sinks() -> tuple[str, ...]:
     """Return what `--to` may be, for people."""
-    return (SANDBOX, f"{SANDBOX}:NAME", *DESTINATIONS, f"{FILE}:PATH")
+    return (SANDBOX, f"{SANDBOX}:NAME", *DESTINATIONS, f"{FILE}:PATH", f"{FILE}:NAME:PATH")
 
 
 def target(to: str | None, *, endpoint: str | None = None, row: str | None = None) -> Target:
@@ -67,6 +68,9 @@ def destination_of(to: str) -> Destination:
 def _meant(to: str) -> tuple[Where, Destination, str]:
     scheme, _, rest = to.partition(":")
     if scheme == FILE and rest:
+        name, _, path = rest.partition(":")
+        if path and name in DESTINATIONS:
+            return "file", DESTINATIONS[name], path
         return "file", DESTINATIONS[DEFAULT], rest
     if to == SANDBOX:
         return "sandbox", DESTINATIONS[DEFAULT], ""

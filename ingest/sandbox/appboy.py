@@ -39,8 +39,8 @@ from ingest.sandbox.contacts import contact_rows
 from ingest.sandbox.export import judge_export
 from ingest.sandbox.faults import Fault
 from ingest.sandbox.objects import check
-from ingest.sandbox.rows import DELETE, Judge, user_rows
-from ingest.sandbox.rules import AID_MARK, Caps, Verdict
+from ingest.sandbox.rows import DELETE, user_rows
+from ingest.sandbox.rules import AID_MARK, Caps, Judge, Verdict
 from ingest.sandbox.store import Store
 from ingest.sandbox.windows import Dialect, Rate, Windows
 
@@ -82,7 +82,7 @@ class Appboy:
         shared = Windows(rate)
         rows: dict[str, Judge] = {
             DELETE: user_rows(store, DELETE_BY)[DELETE],
-            EXPORT: lambda body, _: judge_export(body, store),
+            EXPORT: lambda body, *, aids: judge_export(body, store),
             **contact_rows(store),
         }
         self.routes: Mapping[str, Route] = {
@@ -131,7 +131,7 @@ class Appboy:
         ruling = route.windows.arrive(call.now)
         if not ruling.allowed:
             return plain(429, RATE_LIMITED, windows.headers(DIALECT, ruling, call.now))
-        return Admitted(call, ruling, lambda body: route.judge(decoded, AID_MARK in body))
+        return Admitted(call, ruling, lambda body: route.judge(decoded, aids=AID_MARK in body))
 
     def answer(self, admitted: Admitted, body: bytes, request: int, *, apply: bool) -> Answer:
         """Judge a body and, if `apply`, store what is accepted under this request number."""
@@ -158,7 +158,7 @@ class Appboy:
         return too_long_to_read()
 
 
-def judge_track(body: Any, aids: bool) -> Verdict:
+def judge_track(body: Any, *, aids: bool) -> Verdict:
     """Judge a decoded body of `/users/track` as it was in 2016; errors still have an index."""
     verdict = rules.judge(body, CAPS, aids=aids, checks=check_object)
     if verdict.status == 201:

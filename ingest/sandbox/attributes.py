@@ -38,7 +38,9 @@ CONTROL: Final = frozenset(
 )
 """Keys that steer an update and are no attributes themselves."""
 
-OPAQUE: Final = frozenset({"push_tokens", "subscription_groups", "current_location"})
+OPAQUE: Final = frozenset(
+    {"push_tokens", "subscription_groups", "current_location", "facebook", "twitter"}
+)
 """Standard fields that are objects or arrays of a shape of their own; overwritten as they are."""
 
 LONG_STRING: Final = "string_too_long"

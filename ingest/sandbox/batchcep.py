@@ -2,8 +2,8 @@
 
 This module decides the answer to a request when its body is there, because what it costs is the
 number of its edits. It is a table beside `braze`, with the same store: a custom id is an external
-id. No answer has rate-limit headers. What is sent without a limit in the sheet (bytes of a body,
-items of an array) has none here.
+id. No answer has rate-limit headers. What has no documented limit (bytes of a body, items of an
+array) has none here.
 
 It knows no sockets, no faults and no latency; `now` is an argument (wall clock, epoch seconds).
 """
@@ -22,7 +22,7 @@ from ingest.sandbox import edits
 from ingest.sandbox.attributes import WRONG_TYPE, added, removed
 from ingest.sandbox.buckets import Budget
 from ingest.sandbox.calls import Admitted, Answer, Call, is_json, page, told
-from ingest.sandbox.edits import AID_MARK, Edit
+from ingest.sandbox.edits import AID_MARK, Edit, spellings_of
 from ingest.sandbox.faults import Fault
 from ingest.sandbox.objects import Object
 from ingest.sandbox.rules import Verdict
@@ -52,8 +52,8 @@ _CODES: Final[Mapping[int, tuple[str, str]]] = {
 }
 
 
-class Path(msgspec.Struct, frozen=True):
-    """What a path takes: its most edits, and what updates are taken from."""
+class Allowance(msgspec.Struct, frozen=True):
+    """What a path takes: the most edits of a request, and the budget its updates come out of."""
 
     most: int
     budget: Budget
@@ -72,9 +72,9 @@ class BatchCep:
     def __init__(self, store: Store, *, key: str, update: Budget, mass_update: Budget) -> None:
         self._store = store
         self._key = key
-        self.paths: Mapping[str, Path] = {
-            "update": Path(UPDATE_EDITS, update),
-            "mass-update": Path(MASS_UPDATE_EDITS, mass_update),
+        self._allowances: Mapping[str, Allowance] = {
+            "update": Allowance(UPDATE_EDITS, update),
+            "mass-update": Allowance(MASS_UPDATE_EDITS, mass_update),
         }
 
     def place(self, path: str) -> str | None:
@@ -87,8 +87,8 @@ class BatchCep:
 
     def reset(self) -> None:
         """Fill the budgets; the store is reset by its owner."""
-        for path in self.paths.values():
-            path.budget.reset()
+        for allowance in self._allowances.values():
+            allowance.budget.reset()
 
     def admit(self, call: Call, body: bytes = b"") -> Admitted | Answer:
         """Decide by key, headers, the shape of the body and the budget.
@@ -98,7 +98,7 @@ class BatchCep:
         matched = _PATH.fullmatch(call.path)
         if matched is None or call.method != "POST":
             return _refusal(404)
-        path = self.paths[matched[2]]
+        allowance = self._allowances[matched[2]]
         if call.headers.get("Authorization") != f"Bearer {self._key}":
             return _refusal(401)
         if not call.headers.get(PROJECT, "").strip():
@@ -109,10 +109,10 @@ class BatchCep:
             decoded = loads(body)
         except ValueError:
             return _refusal(400)
-        reason = edits.refuse_whole(decoded, path.most)
+        reason = edits.refuse_whole(decoded, allowance.most)
         if reason is not None:
             return msgspec.structs.replace(_refusal(400, reason), sizes=_sizes(decoded))
-        if not path.budget.take(len(decoded), call.now):
+        if not allowance.budget.take(len(decoded), call.now):
             return _refusal(429)
         return Admitted(call, NO_WINDOWS, lambda body: self._judge(decoded, call.now, body))
 
@@ -179,18 +179,23 @@ def apply_edit(store: Store, request: int, edit: Edit) -> None:
 
 
 def change_attributes(state: Object, attributes: Object) -> list[str]:
-    """Apply accepted attributes in place under the keys they came with; return what was dropped."""
+    """Apply accepted attributes in place under the keys they came with; return what was dropped.
+
+    Of the spellings of an attribute (`spellings_of`) the last one set is the only one there.
+    """
     reasons = []
     for key, value in attributes.items():
-        if value is None:
-            state.pop(key, None)
-        elif type(value) is not dict:
+        known = [each for each in spellings_of(key) if each in state]
+        if type(value) is dict:
+            old = state[known[0]] if known else []
+            if type(old) is not list:
+                reasons.append(WRONG_TYPE)
+                continue
+            value = removed(added(old, value.get("$add", [])), value.get("$remove", []))
+        for each in known:
+            del state[each]
+        if value is not None:
             state[key] = value
-        elif type(state.get(key, [])) is not list:
-            reasons.append(WRONG_TYPE)
-        else:
-            more = added(state.get(key, []), value.get("$add", []))
-            state[key] = removed(more, value.get("$remove", []))
     return reasons
 
 

@@ -9,8 +9,8 @@ It knows no sockets, no faults and no latency; `now` is an argument (wall clock,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -35,7 +35,7 @@ from ingest.sandbox.contacts import contact_rows
 from ingest.sandbox.export import judge_export
 from ingest.sandbox.faults import Fault
 from ingest.sandbox.rows import DELETE_BY, REMOVE, RENAME, user_rows
-from ingest.sandbox.rules import AID_MARK, BULK_CAPS, Caps, Verdict
+from ingest.sandbox.rules import AID_MARK, BULK_CAPS, Caps, Judge, Verdict
 from ingest.sandbox.store import Store
 from ingest.sandbox.windows import Dialect, Rate, Windows
 
@@ -98,7 +98,9 @@ class Braze:
         self.routes: Mapping[str, Route] = {
             TRACK: Route(caps, Windows(rate), _track_with(caps)),
             BULK: Route(BULK_CAPS, Windows(bulk_rate), _track_with(BULK_CAPS)),
-            EXPORT: Route(Caps(), Windows(export_rate), lambda body, _: judge_export(body, store)),
+            EXPORT: Route(
+                Caps(), Windows(export_rate), lambda body, *, aids: judge_export(body, store)
+            ),
             **{
                 path: Route(Caps(), own.get(path, users), judge)
                 for path, judge in user_rows(store, DELETE_BY).items()
@@ -165,7 +167,7 @@ class Braze:
             sent = decoded.get("api_key") if isinstance(decoded, dict) else None
             if sent != self._key:
                 return rules.refusal(401, sent if isinstance(sent, str) else "")
-        return route.judge(decoded, AID_MARK in body)
+        return route.judge(decoded, aids=AID_MARK in body)
 
     def fault_answer(self, admitted: Admitted, fault: Fault, answer: Answer) -> Answer:
         """Return the answer of a fault in place of the true one.
@@ -188,8 +190,8 @@ class Braze:
         return too_long_to_read()
 
 
-def _track_with(caps: Caps) -> Callable[[Any, bool], Verdict]:
-    return lambda body, aids: rules.judge(body, caps, aids=aids)
+def _track_with(caps: Caps) -> Judge:
+    return lambda body, *, aids: rules.judge(body, caps, aids=aids)
 
 
 def _unauthorized(sent: str) -> Answer:

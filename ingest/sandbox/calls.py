@@ -17,7 +17,7 @@ import msgspec
 from ingest.codec import dumps, loads
 from ingest.records import UserKey
 from ingest.sandbox.faults import Fault
-from ingest.sandbox.rules import SERVER_ERROR, TOO_LARGE, Caps, Verdict
+from ingest.sandbox.rules import SERVER_ERROR, TOO_LARGE, Caps, Judge, Verdict
 from ingest.sandbox.windows import Ruling, Windows
 
 RATE_LIMITED: Final = "Rate limit exceeded"
@@ -65,13 +65,12 @@ class Answer(msgspec.Struct, frozen=True):
 class Route(msgspec.Struct, frozen=True):
     """A path: the caps of its body, its own windows, and what it says to a decoded body.
 
-    `judge` takes the decoded body and whether the bytes contain a test aid. Paths that share a
-    budget share one `windows`.
+    Paths that share a budget share one `windows`.
     """
 
     caps: Caps
     windows: Windows
-    judge: Callable[[Any, bool], Verdict]
+    judge: Judge
 
 
 class Admitted(msgspec.Struct, frozen=True):

@@ -22,8 +22,8 @@ from ingest.sandbox.objects import (
     reject_errors,
     valid_email,
 )
-from ingest.sandbox.rows import Judge, indexed, items_of, poisoned, worded
-from ingest.sandbox.rules import Verdict, refusal
+from ingest.sandbox.rows import indexed, items_of, poisoned, worded
+from ingest.sandbox.rules import Judge, Verdict, refusal
 from ingest.sandbox.store import Store
 
 PUSH_REMOVE: Final = "/push_notification/remove"
@@ -45,14 +45,14 @@ def contact_rows(store: Store) -> dict[str, Judge]:
     """Return the rows about addresses, tokens and messages."""
 
     def clear(of: Callable[[Store, str], None]) -> Judge:
-        return lambda body, _: judge_emails(body, lambda email: of(store, email))
+        return lambda body, *, aids: judge_emails(body, lambda email: of(store, email))
 
     return {
-        PUSH_REMOVE: lambda body, aids: judge_push_remove(body, store, aids=aids),
-        EMAIL_STATUS: lambda body, _: judge_email_status(body, store),
+        PUSH_REMOVE: lambda body, *, aids: judge_push_remove(body, store, aids=aids),
+        EMAIL_STATUS: lambda body, *, aids: judge_email_status(body, store),
         BOUNCE_REMOVE: clear(changes.clear_bounce),
         SPAM_REMOVE: clear(changes.clear_spam),
-        TRIGGER_SEND: lambda body, aids: judge_trigger_send(body, store, aids=aids),
+        TRIGGER_SEND: lambda body, *, aids: judge_trigger_send(body, store, aids=aids),
     }
 
 
@@ -122,7 +122,11 @@ def judge_emails(body: Any, change: Callable[[str], None]) -> Verdict:
 
 
 def judge_trigger_send(body: Any, store: Store, *, aids: bool = True) -> Verdict:
-    """Send a campaign to recipients. One who is named twice gets the last message only."""
+    """Send a campaign to recipients. One who is named twice gets the last message only.
+
+    An e-mail counts when there is neither id nor alias. Of several profiles that have it, the one
+    gets the message that `Store.find` puts first.
+    """
     campaign = body.get("campaign_id") if type(body) is dict else None
     if type(campaign) is not str or not campaign:
         return refusal(400, NO_CAMPAIGN)
@@ -139,10 +143,17 @@ def judge_trigger_send(body: Any, store: Store, *, aids: bool = True) -> Verdict
         key = None
         if type(item) is dict:
             key = key_of(
-                {"external_id": item.get("external_user_id"), "user_alias": item.get("user_alias")}
+                {
+                    "external_id": item.get("external_user_id"),
+                    "user_alias": item.get("user_alias"),
+                    "email": item.get("email"),
+                }
             )
             texts = _properties_errors(item.get("trigger_properties"))
-            texts += [NO_RECIPIENT] if key is None else []
+            if key is None:
+                texts.append(NO_RECIPIENT)
+            elif key[0] == "email" and type(key) is tuple and not valid_email(key[1]):
+                texts.append(BAD_EMAIL)
             texts += reject_errors(item) if aids else []
         if texts or key is None:
             errors += indexed("recipients", index, texts)

@@ -60,7 +60,8 @@ _POISON_KEYS: Final = ("sandbox_poison", "_sandbox_poison")
 """Test aids, as an attribute of a profile or an event; keys with `_` first are of other modes."""
 
 _SLUG: Final = re.compile(r"[a-z0-9_]{1,30}")
-_TYPED: Final = re.compile(r"(date|url)\(([a-z0-9_]{1,30})\)")
+_KINDS: Final = ("date", "url")
+_TYPED: Final = re.compile(rf"({'|'.join(_KINDS)})\(([a-z0-9_]{{1,30}})\)")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]00:00)")
 _MORE_DIGITS: Final = re.compile(r"(?<=\.\d{6})\d+")
@@ -140,7 +141,9 @@ def judge_edits(body: list[Object], now: float, *, aids: bool = True) -> Judged:
                 judged.errors.append(_error("attribute", index, reason, key))
         events: list[Object] = []
         for place, event in enumerate(edit.get("events", [])):
-            reason = TOO_MANY_EVENTS if place >= EVENTS_MAX else _refuse_event(event, now, aids)
+            reason = (
+                TOO_MANY_EVENTS if place >= EVENTS_MAX else _refuse_event(event, now, aids=aids)
+            )
             if reason is None:
                 events.append(_whole(event, now))
             else:
@@ -153,6 +156,19 @@ def judge_edits(body: list[Object], now: float, *, aids: bool = True) -> Judged:
 def _error(category: str, index: int, reason: str, named: Any) -> Object:
     error: Object = {"category": category, "bulk_index": index, "reason": reason}
     return error | {"attribute": named} if type(named) is str else error
+
+
+def spellings_of(key: str) -> tuple[str, ...]:
+    """Return every key of the attribute of this key, which is one of them.
+
+    A type in a key is an annotation and no part of the name: `born`, `date(born)` and `url(born)`
+    are one attribute.
+    """
+    if key in _NATIVE:
+        return (key,)
+    typed = _TYPED.fullmatch(key)
+    name = key if typed is None else typed[2]
+    return (name, *(f"{kind}({name})" for kind in _KINDS))
 
 
 def _attributes_of(event: Any) -> Object:
@@ -239,7 +255,7 @@ _NATIVE: Final[Mapping[str, Callable[[Any], bool]]] = {
 # --- events ------------------------------------------------------------------------------------
 
 
-def _refuse_event(event: Any, now: float, aids: bool) -> str | None:
+def _refuse_event(event: Any, now: float, *, aids: bool) -> str | None:
     """Return why an event is refused, or None."""
     if type(event) is not dict or not event.keys() <= {"name", "time", "attributes"}:
         return BAD_EVENT

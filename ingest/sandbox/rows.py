@@ -27,7 +27,7 @@ from ingest.sandbox.objects import (
     poison_of,
     reject_errors,
 )
-from ingest.sandbox.rules import BAD_SYNTAX, SERVER_ERROR, Verdict, refusal
+from ingest.sandbox.rules import BAD_SYNTAX, SERVER_ERROR, Judge, Verdict, refusal
 from ingest.sandbox.store import Store
 
 ITEMS_MAX: Final = 50
@@ -56,18 +56,15 @@ _IDENTIFIED: Final = {
 }
 """Arrays of `/users/identify`: the member that leads to the profile, and the count answered."""
 
-Judge = Callable[[Any, bool], Verdict]
-"""Takes a decoded body, and whether its bytes contain a test aid."""
-
 
 def user_rows(store: Store, delete_by: Mapping[str, str]) -> dict[str, Judge]:
     """Return the rows about users. `delete_by` has the arrays of ids and the kind of each."""
     return {
-        DELETE: lambda body, _: judge_delete(body, store, delete_by),
-        ALIAS_NEW: lambda body, aids: judge_alias_new(body, store, aids=aids),
-        IDENTIFY: lambda body, aids: judge_identify(body, store, aids=aids),
-        RENAME: lambda body, aids: judge_rename(body, store, aids=aids),
-        REMOVE: lambda body, _: judge_remove(body, store),
+        DELETE: lambda body, *, aids: judge_delete(body, store, delete_by),
+        ALIAS_NEW: lambda body, *, aids: judge_alias_new(body, store, aids=aids),
+        IDENTIFY: lambda body, *, aids: judge_identify(body, store, aids=aids),
+        RENAME: lambda body, *, aids: judge_rename(body, store, aids=aids),
+        REMOVE: lambda body, *, aids: judge_remove(body, store),
     }
 
 

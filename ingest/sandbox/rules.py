@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -100,6 +100,14 @@ Checker = Callable[[int, Any, UserKey | None], list[str]]
 """Takes the slot, an object and its identity; returns its errors."""
 
 
+class Judge(Protocol):
+    """What a path says to a decoded body; `aids` is whether the bytes of it contain a test aid."""
+
+    def __call__(self, body: Any, /, *, aids: bool) -> Verdict:
+        """Never raises, whatever was decoded."""
+        ...
+
+
 def parse_limits(limits: str | int) -> Caps:
     """Return the caps of `/users/track`: `per-array`, `combined`, or a number in total.
 
@@ -149,7 +157,7 @@ def judge(body: Any, caps: Caps, *, aids: bool = True, checks: Checker = check) 
     keys = [[key_of(obj) if type(obj) is dict else None for obj in array] for array in arrays]
     users = frozenset(key for slot_keys in keys for key in slot_keys if key is not None)
 
-    whole = _judge_whole(arrays, sizes, keys, caps, aids)
+    whole = _judge_whole(arrays, sizes, keys, caps, aids=aids)
     if whole is not None:
         return msgspec.structs.replace(whole, sizes=sizes, users=users)
 
@@ -190,6 +198,7 @@ def _judge_whole(
     sizes: tuple[int, int, int],
     keys: list[list[UserKey | None]],
     caps: Caps,
+    *,
     aids: bool,
 ) -> Verdict | None:
     """Return the refusal of the request as a whole, or None."""

@@ -24,6 +24,9 @@ DIALECTS: Final[tuple[Dialect, ...]] = get_args(Dialect)
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE: Final = re.compile(r"(\d+)/(\d+(?:\.\d+)?)?(ms|s|m|h|d)")
 
+PLAYED_SECONDS: Final = 2.0
+"""Seconds that an injected 429 asks for at the most."""
+
 _EMPTY_HEADERS: Final = {
     "X-RateLimit-Limit": "",
     "X-RateLimit-Remaining": "",
@@ -155,11 +158,14 @@ def headers(dialect: Dialect, ruling: Ruling, now: float) -> dict[str, str]:
 def fault_headers(dialect: Dialect, ruling: Ruling, now: float) -> dict[str, str]:
     """Return the headers of a 429 that was injected, though no window is full.
 
-    They name the window that ends first: an invented refusal must not cost an hour.
+    They name the window that ends first, and as if it ended soon: an invented refusal must not cost
+    an hour.
     """
     if not ruling.readings:
         return {"X-Ratelimit-Retry-After": "1"} if dialect == "mau" else {}
-    return refusal_headers(dialect, min(ruling.readings, key=lambda reading: reading.ends), now)
+    first = min(ruling.readings, key=lambda reading: reading.ends)
+    soon = msgspec.structs.replace(first, ends=min(first.ends, now + PLAYED_SECONDS))
+    return refusal_headers(dialect, soon, now)
 
 
 def refusal_headers(dialect: Dialect, full: Reading, now: float) -> dict[str, str]:

@@ -7,12 +7,14 @@ destination and no HTTP library: a new HTTP destination is a new `Wire`, nothing
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, assert_never
 
 import msgspec
 
 from ingest.batcher import Folding
+from ingest.errors import ConfigError
 from ingest.outcomes import (
     Lost,
     Outcome,
@@ -23,16 +25,31 @@ from ingest.outcomes import (
     Unavailable,
     Unsent,
     lowered,
-    quote,
     server_word,
 )
 from ingest.profiles import Caps
+from ingest.quoting import quote
 from ingest.rates import RateLimit
 from ingest.records import Batch
 from ingest.schemas import Schema
 
 REQUEST_ID_CHARS: Final = 100
 """Longest request id that is kept, in characters: a UUID has 36, a chain of proxies some more."""
+
+_CREDENTIAL: Final = re.compile(r"[!-~]+")
+
+
+def credential(text: str, what: str) -> str:
+    """Return a credential that every header and every body can carry.
+
+    Raises `ConfigError` that names `what` it is, and never shows it.
+    """
+    if not _CREDENTIAL.fullmatch(text):
+        raise ConfigError(
+            f"the {what} is empty or holds spaces, line breaks or other characters that none has: "
+            "copy it again"
+        )
+    return text
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -56,21 +73,21 @@ class Request(msgspec.Struct, frozen=True):
 class Endpoint(msgspec.Struct, frozen=True):
     """A batchable endpoint, as a row of a table.
 
-    `slots` are the arrays of its body, `kinds` the kind of record that goes into each of them and
-    `reported_as` what its answers call each of them (all of one length). `caps` runs from the most
-    an account may have to the least (a `CapsLadder`). `limits` is its documented budget, counted in
-    requests or in users (`counts`), and shared by all endpoints that name the same `pool`.
+    `slots` are the arrays of its body, and `kinds` the kind of record that goes into each of them
+    (both of one length). `caps` runs from the most an account may have to the least (a
+    `CapsLadder`). `limits` is its documented budget, counted in requests or in users (`counts`),
+    and shared by all endpoints that name the same `pool`.
 
     `resendable` is false where a second copy must never happen: a request without an answer is
     held then. `irreversible` asks for a confirmation. `example` is a line of input, whose user is
-    `u1` wherever it is named.
+    `u1` wherever it is named. `reported_as` is what its answers call each of the slots, where that
+    is another name.
     """
 
     name: str
     path: str
     slots: tuple[str, ...]
     kinds: tuple[str, ...]
-    reported_as: tuple[str, ...]
     caps: tuple[Caps, ...]
     limits: tuple[RateLimit, ...]
     example: str
@@ -79,6 +96,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     resendable: bool = True
     irreversible: bool = False
     summary: str = ""
+    reported_as: tuple[str, ...] = ()
 
     def cost(self, batch: Batch) -> int:
         """Return what a request with this batch costs of the budget."""
@@ -87,7 +105,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     def slot_reported_as(self, name: Any) -> int | None:
         """Return the slot that an answer calls `name`, or None."""
         try:
-            return self.reported_as.index(name)
+            return (self.reported_as or self.slots).index(name)
         except ValueError:
             return None
 
@@ -210,19 +228,39 @@ class Destination(msgspec.Struct, frozen=True):
 
     `endpoints` are its endpoints by name, the default one first; `sends` are those of them that
     `ingest send` lists and not `ingest import`. `opened` makes a sink of an environment and a
-    choice, and raises `ConfigError`; `sandboxed` is the environment that leads it to a sandbox of
-    this URL and key instead. `settings` says what each of its own settings means, `auths` the ways
-    in which its credential may travel, the default one first.
+    choice of names that there are (`open` sees to that), and raises `ConfigError` for what else is
+    wrong; `sandboxed` is the environment that leads it to a sandbox of this URL and key instead.
+    `settings` says what each of its own settings means, `auths` the ways in which its credential
+    may travel, the default one first. `updates_only` tells whether a record may ask, by
+    `_update_existing_only`, that no user be created for it.
     """
 
     name: str
-    summary: str
     endpoints: Mapping[str, Endpoint]
     opened: Callable[[Mapping[str, str], Choice], HttpSink]
     sandboxed: Callable[[str, str], Mapping[str, str]]
     sends: Mapping[str, Endpoint] = {}
     settings: Mapping[str, str] = {}
     auths: tuple[str, ...] = ("bearer",)
+    updates_only: bool = True
+
+    def open(self, environ: Mapping[str, str], choice: Choice) -> HttpSink:
+        """Make a sink of an environment and a choice; without an endpoint, of the default one.
+
+        Raises `ConfigError` for a name of an endpoint, an auth or a setting that is not there, and
+        for whatever else does not make a sink.
+        """
+        endpoint = choice.endpoint or next(iter(self.endpoints))
+        self._check("endpoint", endpoint, (*self.endpoints, *self.sends))
+        self._check("auth", choice.auth, self.auths)
+        for name in choice.settings:
+            self._check("setting", name, self.settings)
+        return self.opened(environ, msgspec.structs.replace(choice, endpoint=endpoint))
+
+    def _check(self, what: str, name: str, known: Collection[str]) -> None:
+        if name not in known:
+            having = f"it is one of {', '.join(known)}" if known else "there is none"
+            raise ConfigError(f"unknown {what} '{name}' of {self.name}: {having}")
 
 
 class HttpSink:

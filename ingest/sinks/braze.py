@@ -1,13 +1,12 @@
 """Braze: its credentials on the wire, and the sink of an environment.
 
 Decides how the key travels and what an operator should check. What the endpoints take and answer is
-data (`ingest.sinks.rows`), read by the modules beside it.
+data, and is read, in `ingest.sinks.rows`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,25 +16,12 @@ from ingest import codec
 from ingest.errors import ConfigError
 from ingest.outcomes import HINTS
 from ingest.settings import secret
-from ingest.sinks.base import Choice, Destination, Endpoint, HttpSink, Transport
+from ingest.sinks.base import Choice, Destination, Endpoint, HttpSink, Transport, credential
 from ingest.sinks.http import HttpSettings, HttpTransport
 from ingest.sinks.rows import ENDPOINTS, SENDS, row_named
-from ingest.sinks.rows.answers import GENERIC_CODE, MAX_REMARKS, SAID, error_code, interpret_track
-from ingest.sinks.rows.wire import RowWire, repeatable
+from ingest.sinks.rows.wire import RowWire
 
-__all__ = [
-    "AUTHS",
-    "DESTINATION",
-    "ENDPOINTS",
-    "GENERIC_CODE",
-    "MAX_REMARKS",
-    "SAID",
-    "BrazeSink",
-    "BrazeWire",
-    "error_code",
-    "interpret_track",
-    "repeatable",
-]
+__all__ = ["AUTHS", "DESTINATION", "ENDPOINTS", "BrazeSink", "BrazeWire"]
 
 AUTHS: Final = ("bearer", "body")
 """How the key travels: in the Authorization header, or (accounts of 2018-2020) as `api_key`."""
@@ -50,11 +36,7 @@ class BrazeWire(RowWire):
     def __init__(self, endpoint: Endpoint, key: str, auth: str = "bearer") -> None:
         if auth not in AUTHS:
             raise ConfigError(f"unknown auth '{auth}': it is one of {', '.join(AUTHS)}")
-        if not re.fullmatch(r"[!-~]+", key):
-            raise ConfigError(
-                "the Braze API key is empty or holds spaces, line breaks or other characters that "
-                "no key has: copy it again"
-            )
+        credential(key, "Braze API key")
         bearer = auth == "bearer"
         permission = endpoint.path.strip("/").replace("/", ".")
         super().__init__(
@@ -122,7 +104,7 @@ class BrazeSink(HttpSink):
 def _opened(environ: Mapping[str, str], choice: Choice) -> BrazeSink:
     return BrazeSink.from_env(
         environ,
-        endpoint=choice.endpoint or next(iter(ENDPOINTS)),
+        endpoint=choice.endpoint,
         auth=choice.auth,
         allow_http=choice.allow_http,
     )
@@ -130,7 +112,6 @@ def _opened(environ: Mapping[str, str], choice: Choice) -> BrazeSink:
 
 DESTINATION: Final = Destination(
     name="braze",
-    summary="Braze, by its REST API",
     endpoints=ENDPOINTS,
     opened=_opened,
     sandboxed=lambda url, key: {"BRAZE_REST_URL": url, "BRAZE_API_KEY": key},

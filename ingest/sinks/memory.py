@@ -16,7 +16,8 @@ from ingest.outcomes import Delivered, Outcome
 from ingest.records import Batch, UserKey
 from ingest.schemas import TrackSchema
 from ingest.sinks.base import Answer, BodyShape, Endpoint
-from ingest.sinks.braze import ENDPOINTS, repeatable
+from ingest.sinks.braze import ENDPOINTS
+from ingest.sinks.rows.wire import repeatable
 
 Script = Callable[[Batch], Outcome | Answer]
 """Says what is answered to a batch. What it raises is raised by `deliver`."""

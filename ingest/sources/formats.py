@@ -140,9 +140,11 @@ def refusal(head: bytes, name: str, *, lists: bool = False) -> str | None:
     if lists and columns:
         if not any(delimiter in lines[0] for delimiter in _DELIMITERS):
             return None
+        delimiter = max(_DELIMITERS, key=lines[0].count)
+        how = "" if delimiter == "\t" else f" -d{shlex.quote(delimiter)}"
         return (
             f"{name} is a CSV table of several columns; ingest send reads one value a line, or one "
-            f"JSON object. Cut the column out first:  cut -d, -f1 {file} | ingest send ROW -"
+            f"JSON object. Cut the column out first:  cut{how} -f1 {file} | ingest send ROW -"
         )
     if columns:
         foreign = "" if columns & IDENTITIES else _NO_USER

@@ -75,7 +75,7 @@ def options_of(destination: str, name: str, *, row: bool = False, **asked: Any) 
 def pipeline_of(options: SendOptions, observer: Heard | None = None) -> Pipeline:
     """Return the pipeline that the options ask for; nothing of it is started."""
     destination = options.target.destination
-    sink = destination.opened(
+    sink = destination.open(
         destination.sandboxed("http://127.0.0.1:1", "key"),
         Choice(endpoint=options.target.endpoint.name, settings=options.settings),
     )

@@ -51,6 +51,10 @@ def test_sandbox_and_file_are_of_the_default_destination() -> None:
     assert target("sandbox").destination.name == DEFAULT
     meant = target("file:a:b")
     assert (meant.where, meant.destination.name, meant.path) == ("file", DEFAULT, "a:b")
+    for name in DESTINATIONS:
+        other = target(f"file:{name}:a:b")
+        assert (other.where, other.destination.name, other.path) == ("file", name, "a:b")
+        assert target(f"file:{name}").path == name
 
 
 def test_nothing_names_the_choices() -> None:

@@ -178,11 +178,25 @@ def test_what_appboy_could_not_carry_is_refused(slot: int, obj: Any, error: str)
         {"a": 1, "b": None, "c": ["x"], "current_location": {"latitude": 1, "longitude": 2}},
         {"n": {"inc": -1}, "s": {"add": ["a"], "remove": ["b"]}, "t": {"remove": []}},
         {"push_tokens": [TOKEN], "_update_existing_only": False},
+        {"facebook": {"id": "1"}, "twitter": {"id": 1, "screen_name": "n"}},
+        {"facebook": {"id": "1", "likes": [{"name": "x"}], "num_friends": 2}},
+        {"foursquare_access_token": "t", "bio": "b", "facebook": None, "twitter": None},
     ],
 )
 def test_what_appboy_could_carry_is_taken(attributes: dict[str, Any]) -> None:
     """Standard objects, and the operators of then."""
     assert check_object(0, {"external_id": "u", **attributes}, "u") == []
+
+
+def test_a_social_profile_is_shown_as_it_was_sent() -> None:
+    """The last one, whole: it is a field of the profile, which holds no operator."""
+    to = appboy()
+    for name in ("facebook", "twitter"):
+        ask(to, {"attributes": [{"external_id": "u", name: {"id": "1", "a": [1, {"b": None}]}}]})
+        answer = ask(to, {"attributes": [{"external_id": "u", name: {"inc": 1}}]})
+        assert (answer.status, answer.rejected) == (201, 0)
+    assert stored(to)["attributes"] == {"facebook": {"inc": 1}, "twitter": {"inc": 1}}
+    assert not to._store.dropped
 
 
 def test_a_push_token_is_imported_without_an_id() -> None:

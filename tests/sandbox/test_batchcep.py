@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest.codec import dumps, loads
 from ingest.sandbox.batchcep import BatchCep, change_attributes
@@ -174,6 +176,58 @@ def test_arrays_grow_and_shrink_and_null_deletes() -> None:
         "operator_on_wrong_type"
     ]
     assert state == {"tags": ["c", "b"], "new": ["x"], "n": 1}
+
+
+SPELLINGS = ("born", "date(born)", "url(born)")
+
+
+@pytest.mark.parametrize("before", SPELLINGS)
+@pytest.mark.parametrize("key", SPELLINGS)
+def test_the_type_in_a_key_is_no_part_of_the_name(before: str, key: str) -> None:
+    """A null under any spelling removes the attribute, and a value moves it to that spelling."""
+    state: dict[str, Any] = {before: "x", "borne": 1, "date(bor)": "y"}
+    others = {"borne": 1, "date(bor)": "y"}
+    assert change_attributes(state, {key: "z"}) == []
+    assert state == {key: "z", **others}
+    assert change_attributes(state, {before: None}) == []
+    assert state == others
+
+
+def test_an_operator_meets_the_attribute_under_any_spelling() -> None:
+    """A date is no array, whose operator is dropped; after a null of that edit it is a new one."""
+    state: dict[str, Any] = {"date(born)": "x"}
+    assert change_attributes(state, {"born": {"$add": ["a"]}}) == ["operator_on_wrong_type"]
+    assert state == {"date(born)": "x"}
+    assert change_attributes(state, {"date(born)": None, "born": {"$add": ["a"]}}) == []
+    assert state == {"born": ["a"]}
+
+
+def test_spellings_of_two_requests_are_one_attribute() -> None:
+    """The profile shows the key as it was sent last."""
+    to = server()
+    for key, value in (("born", "x"), ("date(born)", "2020-01-01T00:00:00Z"), ("url(born)", "a:b")):
+        assert ask(to, edits(1, attributes={key: value, "$region": "FR"})).rejected == 0
+        assert stored(to, "u0")["attributes"] == {key: value, "$region": "FR"}
+    ask(to, edits(1, attributes={"date(born)": None, "$region": None}))
+    assert stored(to, "u0")["attributes"] == {}
+
+
+VALUES = st.none() | st.integers() | st.lists(st.sampled_from("ab"))
+CHANGES = st.dictionaries(
+    st.sampled_from([*SPELLINGS, "n", "date(n)", "$region"]),
+    VALUES | st.fixed_dictionaries({}, optional={"$add": st.just(["a"]), "$remove": st.just([])}),
+)
+
+
+@given(st.lists(CHANGES, max_size=5))
+def test_an_attribute_is_never_there_twice(changes: list[dict[str, Any]]) -> None:
+    """Whatever is sent: one spelling of a name at most, and it is not null."""
+    state: dict[str, Any] = {}
+    for change in changes:
+        change_attributes(state, change)
+    names = [key.rpartition("(")[2].rstrip(")") for key in state]
+    assert len(names) == len(set(names))
+    assert None not in state.values()
 
 
 @pytest.mark.parametrize(("value", "status"), [("400", 400), ("500", 500)])

@@ -43,7 +43,7 @@ class Users:
 
     def ask(self, path: str, body: Any) -> Verdict:
         """Judge a body and apply it."""
-        verdict = self.rows[path](body, True)
+        verdict = self.rows[path](body, aids=True)
         if verdict.effect is not None:
             verdict.effect(7)
         return verdict
@@ -187,6 +187,33 @@ def test_who_is_named_twice_gets_the_last_message() -> None:
     assert (sent["trigger_properties"], users.store.sends) == ({"n": 2}, 1)
 
 
+def test_a_message_finds_its_recipient_by_email() -> None:
+    """An unknown address is a send that came to nothing, and no profile is made for it."""
+    users = Users({"external_id": "u", "email": "a@b.co"}, {"external_id": "v"})
+    recipients: list[dict[str, Any]] = [
+        {"email": "a@b.co", "trigger_properties": {"n": 1}},
+        {"email": "x@b.co", "send_to_existing_only": False},
+        {"external_user_id": "v", "email": "a@b.co"},
+    ]
+    verdict = users.ask(TRIGGER_SEND, {"campaign_id": "c", "recipients": recipients})
+    assert (verdict.status, verdict.body) == (201, {"message": "success"})
+    assert verdict.users == {("email", "a@b.co"), ("email", "x@b.co"), "v"}
+    assert [each["trigger_properties"] for each in users.view("u")["sends"]] == [{"n": 1}]
+    assert users.view("v")["sent"] == 1
+    assert users.store.stats()["sends"] == 3
+    assert users.store.dropped == {"unknown_recipient": 1}
+    assert len(users.store) == 2
+
+
+def test_of_several_with_an_address_the_identified_one_gets_the_message() -> None:
+    """The one with an external id, though another was updated later; and only one message."""
+    users = Users({"external_id": "u", "email": "a@b.co"}, {"email": "a@b.co"})
+    alias = {"alias_name": "n", "alias_label": "l"}
+    users.add({"user_alias": alias, "_update_existing_only": False, "email": "a@b.co"})
+    users.ask(TRIGGER_SEND, {"campaign_id": "c", "recipients": [{"email": "a@b.co"}] * 2})
+    assert (users.view("u")["sent"], users.store.sends, len(users.store)) == (1, 1, 2)
+
+
 def deep() -> Any:
     """Return an object that is too deep to be encoded."""
     value: Any = {}
@@ -201,6 +228,9 @@ def deep() -> Any:
         7,
         {},
         {"external_user_id": 7},
+        {"email": "x"},
+        {"email": 7},
+        {"email": ""},
         {"external_user_id": "u", "trigger_properties": []},
         {"external_user_id": "u", "trigger_properties": {"a": "x" * 51_200}},
         {"external_user_id": "u", "trigger_properties": deep()},

@@ -24,6 +24,7 @@ from ingest.sandbox.edits import (
     judge_edits,
     poison_of,
     refuse_whole,
+    spellings_of,
 )
 
 NOW = 1_767_225_600.0
@@ -72,6 +73,17 @@ def test_a_body_is_an_array_within_its_cap(body: Any) -> None:
 def test_an_edit_of_a_wrong_shape_voids_the_request(wrong: Any) -> None:
     """The refusal names its place."""
     assert "at 1 " in str(refuse_whole([edit(), wrong], 200))
+
+
+@pytest.mark.parametrize("key", ["born", "date(born)", "url(born)"])
+def test_a_type_in_a_key_is_an_annotation(key: str) -> None:
+    """Each spelling of an attribute leads to all of them."""
+    assert set(spellings_of(key)) == {"born", "date(born)", "url(born)"}
+
+
+def test_a_native_attribute_has_one_spelling() -> None:
+    """Its type is known."""
+    assert spellings_of("$email_address") == ("$email_address",)
 
 
 def test_a_custom_id_may_stand_in_one_edit_only() -> None:

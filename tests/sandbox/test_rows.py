@@ -49,7 +49,7 @@ class Users:
 
     def ask(self, path: str, body: Any, *, aids: bool = True) -> Verdict:
         """Judge a body and apply it."""
-        verdict = self.rows[path](body, aids)
+        verdict = self.rows[path](body, aids=aids)
         if verdict.effect is not None:
             verdict.effect(7)
         return verdict

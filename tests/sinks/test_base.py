@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from ingest.errors import ConfigError
 from ingest.outcomes import (
     Delivered,
     Lost,
@@ -18,10 +21,21 @@ from ingest.outcomes import (
     Unsent,
 )
 from ingest.records import EMPTY_COLUMN, Batch
-from ingest.sinks.base import REQUEST_ID_CHARS, Answer, BodyShape, HttpSink, Request, Sink
+from ingest.sinks.base import (
+    REQUEST_ID_CHARS,
+    Answer,
+    BodyShape,
+    Choice,
+    Destination,
+    HttpSink,
+    Request,
+    Sink,
+    credential,
+)
 from ingest.sinks.braze import ENDPOINTS, BrazeWire
 from ingest.sinks.file import FileSink
 from ingest.sinks.memory import MemorySink
+from ingest.sinks.rows import SENDS
 
 KEY = "5e7c1f9a-0000-4b1d-8a3e-abcdefabcdef"
 NOTHING = Batch(1, 1, (EMPTY_COLUMN,) * 3)
@@ -112,6 +126,7 @@ def test_every_sink_keeps_the_protocol() -> None:
         assert sink.repeatable(0, b"{}")
         assert not sink.repeatable(1, b"{}")
         assert sink.overhead == BodyShape(sink.endpoint.slots).overhead
+        assert sink.record_of(NOTHING, 0, b'{"a":1}') == b'{"a":1}'
 
 
 def test_a_row_knows_only_its_own_names() -> None:
@@ -120,3 +135,62 @@ def test_a_row_knows_only_its_own_names() -> None:
     assert row.slot_reported_as("events") == 1
     strangers: list[Any] = ["event", "", None, 1, []]
     assert not any(map(row.slot_reported_as, strangers))
+    other = replace(row, reported_as=("a", "b", "c"))
+    assert [other.slot_reported_as(name) for name in ("b", "events")] == [1, None]
+
+
+# --- credentials and choices --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", " ", "a b", "a\n", "schlüssel", "a\0"])
+def test_what_no_header_can_carry_is_no_credential(text: str) -> None:
+    """The sentence says what it is, and never shows it."""
+    with pytest.raises(
+        ConfigError, match=r"^the Some key is empty or .*: copy it again$"
+    ) as caught:
+        credential(text, "Some key")
+    assert "schl" not in str(caught.value)
+    assert credential("a-Key!~", "Some key") == "a-Key!~"
+
+
+def destination(opened: list[Choice], **more: Any) -> Destination:
+    """Return a destination that notes what it is opened with."""
+
+    def open_noting(environ: Mapping[str, str], choice: Choice) -> HttpSink:
+        opened.append(choice)
+        return HttpSink(BrazeWire(ENDPOINTS["track"], KEY), Replying(Lost("x")))
+
+    return Destination(
+        name="postbox",
+        endpoints=ENDPOINTS,
+        opened=open_noting,
+        sandboxed=lambda url, key: {},
+        **more,
+    )
+
+
+def test_a_destination_is_opened_with_names_that_it_has() -> None:
+    """Without an endpoint it is the first one; what is sent rather than imported is there too."""
+    opened: list[Choice] = []
+    row = destination(opened, sends=SENDS, settings={"size": "…"}, auths=("bearer", "body"))
+    row.open({}, Choice())
+    asked = Choice("delete", "body", settings={"size": "1"})
+    row.open({}, asked)
+    assert opened == [Choice("track"), asked]
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Choice("tracks"), "unknown endpoint 'tracks' of postbox: it is one of track, track-bulk"),
+        (Choice(auth="basic"), "unknown auth 'basic' of postbox: it is one of bearer"),
+        (Choice(settings={"a": "1"}), "unknown setting 'a' of postbox: there is none"),
+    ],
+)
+def test_a_name_that_a_destination_has_not_opens_nothing(choice: Choice, said: str) -> None:
+    """The error names what there is."""
+    opened: list[Choice] = []
+    with pytest.raises(ConfigError) as caught:
+        destination(opened).open({}, choice)
+    assert str(caught.value) == said
+    assert opened == []

@@ -8,9 +8,12 @@ from typing import Any, get_args
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ingest.errors import ConfigError
 from ingest.outcomes import (
+    MOST_REMARKS,
+    OTHERS,
     Delivered,
     Invalid,
     ItemError,
@@ -27,23 +30,14 @@ from ingest.outcomes import (
 )
 from ingest.records import Batch, Column
 from ingest.sinks.base import Choice, HttpSink
-from ingest.sinks.braze import (
-    AUTHS,
-    DESTINATION,
-    ENDPOINTS,
-    GENERIC_CODE,
-    MAX_REMARKS,
-    SAID,
-    BrazeSink,
-    BrazeWire,
-    error_code,
-    interpret_track,
-)
+from ingest.sinks.braze import AUTHS, DESTINATION, ENDPOINTS, BrazeSink, BrazeWire
 from ingest.sinks.rows import ROWS
+from ingest.sinks.rows.answers import GENERIC_CODE, error_code, interpret_row
 
 KEY = "5e7c1f9a-0000-4b1d-8a3e-abcdefabcdef"
 TRACK = ENDPOINTS["track"]
 WIRE = BrazeWire(TRACK, KEY)
+NOBODYS = "an entry of 'errors' names no record of the request"
 REQUIRED = "'external_id' or 'braze_id' or 'user_alias' is required"
 
 
@@ -119,8 +113,8 @@ def test_interpret_is_total(status: int, body: bytes, truncated: bool) -> None:
         assert all(error.code and error.reason for error in outcome.rejected)
         assert len(set(outcome.rejected)) == len(outcome.rejected)
     if isinstance(outcome, Delivered):
-        assert len(outcome.remarks) <= MAX_REMARKS + 1
-        assert len(set(outcome.remarks)) == len(outcome.remarks)
+        assert len(outcome.remarks) <= MOST_REMARKS + 1
+        assert len({remark.code for remark in outcome.remarks}) == len(outcome.remarks)
     if isinstance(outcome, Invalid):
         assert status == 400
         assert outcome.rejected
@@ -184,7 +178,7 @@ def test_indexed_errors_take_their_records_only() -> None:
 )
 def test_an_error_that_names_no_record_is_a_remark(error: object) -> None:
     """On a success nothing is guessed: the records count as delivered, and the text is kept."""
-    expected = (Remark(SAID, "an error that names no record of the request: a plain sentence"),)
+    expected = (Remark("unplaced-errors-a-plain-sentence", f"{NOBODYS}: a plain sentence"),)
     assert delivered({"message": "success", "errors": [error]}) == Delivered(201, remarks=expected)
     assert isinstance(answer({"message": "failed", "errors": [error]}, 400), Refused)
 
@@ -199,8 +193,9 @@ def test_an_error_of_no_known_type() -> None:
     """An error may be anything at all, and may give no reason."""
     said = delivered({"message": "success", "errors": [7, {"input_array": "events", "index": 0}]})
     assert said.rejected == (ItemError(1, 0, GENERIC_CODE, "no reason given"),)
-    reason = "an error that names no record of the request: no reason given"
-    assert said.remarks == (Remark(SAID, reason),)
+    assert said.remarks == (
+        Remark("unplaced-errors-no-reason-given", f"{NOBODYS}: no reason given"),
+    )
 
 
 def test_an_unnamed_array_is_clear_if_only_one_was_sent() -> None:
@@ -212,44 +207,53 @@ def test_an_unnamed_array_is_clear_if_only_one_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("body", "code", "summary"),
     [
-        (b"", "the answer 201 is no JSON, but an empty body"),
-        (b"<html><title>Hi</title>", "the answer 201 is no JSON: an HTML page titled 'Hi'"),
-        (b'{"message":"succ', 'the answer 201 is no JSON: {"message":"succ'),
-        (b'{"message":"\xff"}', 'the answer 201 is no JSON: {"message":"\ufffd"}'),
+        (b"", "answer-empty", "the answer 201 has an empty body, and no JSON"),
         (
-            {"message": f"no\x00 {KEY}"},
-            "the destination answered 201 with the message 'no [redacted]' instead of 'success'",
+            b"<html><title>Hi</title>",
+            "answer-not-json-an-html-page-titled",
+            "the answer 201 is no JSON: an HTML page titled …",
         ),
-        ({"message": 3}, "the destination answered 201 without a message instead of 'success'"),
-        ([], "the destination answered 201 without a message instead of 'success'"),
+        (b'{"message":"succ', "answer-not-json", "the answer 201 is no JSON"),
+        (b'{"message":"\xff"}', "answer-not-json", "the answer 201 is no JSON"),
+        (
+            {"message": f"no\x00 {KEY} for u1@example.com"},
+            "odd-message-no-for",
+            "the answer 201 has another message than 'success': no … for …",
+        ),
+        (
+            {"message": 3},
+            "answer-without-message",
+            "the answer 201 has no message, not even 'success'",
+        ),
+        ([], "answer-without-message", "the answer 201 has no message, not even 'success'"),
     ],
 )
-def test_an_odd_success_is_a_success(body: object, reason: str) -> None:
-    """Whatever its body looks like, a 2xx is never resent, and the oddity is told."""
-    assert delivered(body) == Delivered(201, remarks=(Remark(SAID, reason),))
+def test_an_odd_success_is_a_success(body: object, code: str, summary: str) -> None:
+    """Whatever its body looks like, a 2xx is never resent, and the oddity is told, masked."""
+    assert delivered(body) == Delivered(201, remarks=(Remark(code, summary),))
 
 
 def test_a_cut_answer_is_told() -> None:
     """Errors may be missing from an answer that was cut, even if what is left looks whole."""
     said = delivered({"message": "success"}, truncated=True)
-    reason = "the answer 201 was cut short: refusals of single records may be missing"
-    assert said.remarks == (Remark(SAID, reason),)
+    summary = "the answer 201 was cut short: refusals of single records may be missing"
+    assert said.remarks == (Remark("answer-cut-short", summary),)
 
 
 def test_equal_remarks_are_counted_together() -> None:
     """A sentence that stands there forty times is one remark of forty."""
     said = delivered({"message": "success", "errors": ["slow down"] * 40})
-    reason = "an error that names no record of the request: slow down"
-    assert said.remarks == (Remark(SAID, reason, count=40),)
+    assert said.remarks == (Remark("unplaced-errors-slow-down", f"{NOBODYS}: slow down", 40),)
 
 
 def test_different_remarks_are_bounded() -> None:
     """Of hundreds of different sentences a few are kept, and all are counted."""
-    said = delivered({"message": "success", "errors": [f"error {n % 25}" for n in range(50)]})
-    assert len(said.remarks) == MAX_REMARKS + 1
-    assert said.remarks[-1] == Remark(SAID, "and more like these", count=30)
+    errors = [f"{'abcdefghijklmnopqrstuvwxy'[n % 25]}x is odd" for n in range(50)]
+    said = delivered({"message": "success", "errors": errors})
+    assert len(said.remarks) == MOST_REMARKS + 1
+    assert (said.remarks[-1].code, said.remarks[-1].count) == (OTHERS, 10)
     assert sum(remark.count for remark in said.remarks) == 50
 
 
@@ -336,14 +340,9 @@ def test_the_permission_is_that_of_the_endpoint() -> None:
 
 def test_an_endpoint_may_report_its_arrays_under_other_names() -> None:
     """How an answer names the arrays is data of the row."""
-    other = type(TRACK)(
-        **{
-            **{name: getattr(TRACK, name) for name in TRACK.__struct_fields__},
-            "reported_as": ("a", "b", "c"),
-        }
-    )
+    row = replace(ROWS["track"], endpoint=replace(TRACK, reported_as=("a", "b", "c")))
     body = b'{"message":"success","errors":[{"type":"x","input_array":"b","index":0}]}'
-    said = interpret_track(other, batch(1, 1), Response(201, {}, body, 0.0))
+    said = interpret_row(row, batch(1, 1), Response(201, {}, body, 0.0))
     assert said == Delivered(201, (ItemError(1, 0, GENERIC_CODE, "x"),))
 
 
@@ -522,9 +521,9 @@ def test_the_sink_of_a_row(endpoint: str) -> None:
 def test_the_destination_opens_what_was_chosen() -> None:
     """The row of the registry makes a sink of an environment, and leads it to a sandbox."""
     environ = DESTINATION.sandboxed("http://127.0.0.1:1", KEY)
-    default = DESTINATION.opened(environ, Choice())
+    default = DESTINATION.open(environ, Choice())
     assert (default.endpoint, default.host) == (TRACK, "127.0.0.1:1")
-    chosen = DESTINATION.opened(environ, Choice(endpoint="remove", auth="body"))
+    chosen = DESTINATION.open(environ, Choice(endpoint="remove", auth="body"))
     assert chosen.endpoint is DESTINATION.sends["remove"]
     of = Batch(1, 1, (column(b'"u1"'),))
     assert json.loads(chosen.wire.request(of).body) == {"api_key": KEY, "external_ids": ["u1"]}
@@ -551,7 +550,7 @@ def test_another_key_is_noticed_without_keeping_any() -> None:
 @pytest.mark.parametrize("row", ENDPOINTS.values(), ids=ENDPOINTS)
 def test_rows_are_consistent(row: Any) -> None:
     """Every row describes each of its slots once, and its caps shrink step by step."""
-    assert len(row.slots) == len(row.kinds) == len(row.reported_as)
+    assert len(row.slots) == len(row.kinds)
     totals = [caps.total for caps in row.caps]
     assert totals == sorted(set(totals), reverse=True)
     assert all(len(caps.per_slot) == len(row.slots) for caps in row.caps)

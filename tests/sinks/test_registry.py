@@ -36,7 +36,7 @@ def test_a_sandbox_is_reached_by_the_environment_that_the_row_names(
 ) -> None:
     """With nothing else in the environment each endpoint opens, and says whose and which it is."""
     environ = destination.sandboxed("http://127.0.0.1:8080", "sandbox-key")
-    sink = destination.opened(environ, Choice(endpoint=endpoint.name))
+    sink = destination.open(environ, Choice(endpoint=endpoint.name))
     assert (sink.name, sink.endpoint, sink.host) == (destination.name, endpoint, "127.0.0.1:8080")
     assert sink.overhead > 0
 
@@ -48,4 +48,9 @@ def test_what_is_missing_is_named(destination: Destination) -> None:
     for variable in environ:
         left = {name: value for name, value in environ.items() if name != variable}
         with pytest.raises(ConfigError, match=variable):
-            destination.opened(left, Choice())
+            destination.open(left, Choice())
+
+
+def test_which_destinations_know_records_of_existing_users_only() -> None:
+    """Where a user is always created, nobody may ask for the contrary."""
+    assert {row.name for row in DESTINATIONS.values() if not row.updates_only} == {"batch-cep"}

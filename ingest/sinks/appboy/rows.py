@@ -1,7 +1,7 @@
 """The batchable endpoints of legacy Appboy, as a table: what differs from Braze's of the same name.
 
 Decides what each endpoint takes and costs, as data: every request of any of them draws on the one
-hourly budget of the account. It does not know how a row is sent or answered (`ingest.sinks.rows*`).
+hourly budget of the account. It does not know how a row is sent or answered (`ingest.sinks.rows`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ingest.sinks.rows.data import (
     by,
     by_id,
 )
+from ingest.sinks.rows.table import OF_A_SEND
 
 PER_SLOT: Final = 50
 """Objects in each array of a `users/track` request, counted apart."""
@@ -57,7 +58,6 @@ _TABLE: Final = (
             "track",
             slots=_TRACK_SLOTS,
             kinds=KINDS,
-            reported_as=_TRACK_SLOTS,
             caps=(Caps((PER_SLOT,) * 3, total=3 * PER_SLOT, body_bytes=TRACK_BYTES),),
         ),
     ),
@@ -67,7 +67,6 @@ _TABLE: Final = (
             "delete",
             slots=_DELETE_SLOTS,
             kinds=("delete",) * len(_DELETE_SLOTS),
-            reported_as=_DELETE_SLOTS,
             caps=(Caps((MOST_ITEMS,) * len(_DELETE_SLOTS), MOST_ITEMS, TRACK_BYTES),),
             summary="delete users, by external id or Appboy id",
         ),
@@ -98,6 +97,7 @@ _TABLE: Final = (
             ),
         ),
         shared=(Field("campaign_id", TEXT),),
+        of_body=(*OF_A_SEND, "send_id"),  # which came later
     ),
 )
 

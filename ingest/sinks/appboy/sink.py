@@ -9,19 +9,25 @@ was is not told. So all count as delivered, and the texts are counted. What a re
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from ingest import codec
-from ingest.errors import ConfigError
-from ingest.outcomes import HINTS, Delivered, Outcome, Refused, Remark, Response, Unauthorized
-from ingest.quoting import masked, quote, read_body, slug
+from ingest.outcomes import (
+    HINTS,
+    MOST_REMARKS,
+    Delivered,
+    Outcome,
+    Refused,
+    Response,
+    Unauthorized,
+    Words,
+    remarks_of,
+)
+from ingest.quoting import masked, quote, read_body
 from ingest.records import Batch
-from ingest.schemas import Schema
 from ingest.settings import secret
 from ingest.sinks.appboy.rows import ENDPOINTS, ROWS, SENDS
 from ingest.sinks.appboy.schema import (
@@ -30,51 +36,16 @@ from ingest.sinks.appboy.schema import (
     AppboySchema,
     elements_of,
 )
-from ingest.sinks.base import Choice, Destination, HttpSink, Request, Transport
+from ingest.sinks.base import Choice, Destination, HttpSink, Transport, credential
 from ingest.sinks.http import HttpSettings, HttpTransport
 from ingest.sinks.rows import row_named
-from ingest.sinks.rows.answers import GENERIC_CODE, error_code
 from ingest.sinks.rows.data import Row
 from ingest.sinks.rows.wire import RowWire
 
 # --- reading an answer --------------------------------------------------------------------------
 
-MOST_REMARKS: Final = 20
-"""Different complaints of one answer that are told apart; the others are counted together."""
-
 COMPLAINT: Final = "the destination refused something of the request without saying which record"
 """What any complaint beside a success comes to."""
-
-OTHERS: Final = "other-complaints"
-"""Code of those that are not told apart any more."""
-
-_OTHERS_SUMMARY: Final = f"{COMPLAINT}: more different complaints than are told apart"
-
-
-def complaints(errors: Iterable[str], secrets: tuple[str, ...]) -> tuple[Remark, ...]:
-    """Count what a destination complained about; equal complaints about different records are one.
-
-    The counts add up to the number of errors; at most `MOST_REMARKS` + 1 remarks.
-    """
-    told: dict[str, Remark] = {}
-    for error, count in Counter(errors).items():
-        shown = quote(error, secrets)
-        said = masked(shown)
-        code = _complaint_code(shown, said)
-        summary = f"{COMPLAINT}: {said}" if said else COMPLAINT
-        if code not in told and len(told) >= MOST_REMARKS:
-            code, summary = OTHERS, _OTHERS_SUMMARY
-        first = told.get(code) or Remark(code, shown or "no reason given", summary, 0)
-        told[code] = msgspec.structs.replace(first, count=first.count + count)
-    return tuple(told.values())
-
-
-def _complaint_code(shown: str, said: str) -> str:
-    """Return the slug of a known complaint, else one made of its masked sentence."""
-    code = error_code(shown)
-    if code == GENERIC_CODE:
-        return slug(said) or GENERIC_CODE
-    return code
 
 
 def _without_texts(response: Response, secrets: tuple[str, ...]) -> tuple[Response, list[str]]:
@@ -95,57 +66,39 @@ def _without_texts(response: Response, secrets: tuple[str, ...]) -> tuple[Respon
 # --- the wire and the sink ----------------------------------------------------------------------
 
 
-class AppboyWire:
+class AppboyWire(RowWire):
     """Requests to, and answers of, the endpoint of one row, for one app group.
 
     Raises `ConfigError` for a group id that is none, and for an impossible `array_elements`.
     """
 
-    name: Final = "appboy"
-    folding: Final = None
-
     def __init__(self, row: Row, group_id: str, array_elements: int = ARRAY_ELEMENTS) -> None:
-        if not re.fullmatch(r"[!-~]+", group_id):
-            raise ConfigError(
-                "the Appboy app group id is empty or holds spaces, line breaks or other "
-                "characters that no id has: copy it again"
-            )
-        check = "check APPBOY_APP_GROUP_ID, and that APPBOY_REST_URL is the host of that group"
-        hints = {
-            **HINTS,
-            401: check,
-            403: "check that the plan includes the API and that the account is active",
-            404: check,
-        }
-        self.secrets: Final = (group_id,)
-        self._rows: Final = RowWire(
-            row,
-            name=self.name,
-            extra=b'"app_group_id":' + codec.dumps(group_id),
-            secrets=self.secrets,
-            hints=hints,
-        )
-        self.endpoint: Final = row.endpoint
-        self.overhead: Final = self._rows.overhead
+        credential(group_id, "Appboy app group id")
         tracked = AppboySchema(array_elements)
-        self.schema: Final[Schema] = self._rows.schema if row.items else tracked
-
-    def __repr__(self) -> str:
-        return f"AppboyWire({self.endpoint.name})"
-
-    def request(self, batch: Batch) -> Request:
-        """Encode a batch. The body is at most `batch.nbytes + overhead` bytes."""
-        return self._rows.request(batch)
+        check = "check APPBOY_APP_GROUP_ID, and that APPBOY_REST_URL is the host of that group"
+        super().__init__(
+            row,
+            name="appboy",
+            extra=b'"app_group_id":' + codec.dumps(group_id),
+            secrets=(group_id,),
+            hints={
+                **HINTS,
+                401: check,
+                403: "check that the plan includes the API and that the account is active",
+                404: check,
+            },
+            schema=None if row.items else tracked,
+        )
 
     def interpret(self, batch: Batch, response: Response) -> Outcome:
         """Say what the response means for the batch. Total: never raises."""
         texts: list[str] = []
         if 200 <= response.status < 300 and b'"errors"' in response.body:
             response, texts = _without_texts(response, self.secrets)
-        outcome = self._rows.interpret(batch, response)
+        outcome = super().interpret(batch, response)
         if isinstance(outcome, Delivered):
-            remarks = (*outcome.remarks, *complaints(texts, self.secrets))
-            return msgspec.structs.replace(outcome, remarks=remarks) if texts else outcome
+            said = remarks_of((Words(COMPLAINT, text) for text in texts), secrets=self.secrets)
+            return msgspec.structs.replace(outcome, remarks=outcome.remarks + said)
         if isinstance(outcome, Refused) and outcome.status == 404:
             # An unknown group: no record is at fault, and no wait helps.
             return Unauthorized(404, outcome.reason)
@@ -161,14 +114,6 @@ class AppboyWire:
         said = [masked(quote(text, self.secrets)) for text in texts if isinstance(text, str)]
         reason = "; ".join((outcome.reason, *filter(None, dict.fromkeys(said))))
         return Refused(outcome.status, quote(reason, self.secrets))
-
-    def repeatable(self, slot: int, fragment: bytes) -> bool:
-        """Whether a second copy of a record changes nothing."""
-        return self._rows.repeatable(slot, fragment)
-
-    def record_of(self, batch: Batch, slot: int, fragment: bytes) -> bytes:
-        """Return the record as it came, encoded, of a fragment of the batch."""
-        return self._rows.record_of(batch, slot, fragment)
 
 
 class AppboySink(HttpSink):
@@ -229,14 +174,9 @@ SETTINGS: Final[Mapping[str, str]] = {
 
 def _opened(environ: Mapping[str, str], choice: Choice) -> AppboySink:
     """Make a sink of an environment and a choice. Raises `ConfigError`."""
-    unknown = sorted(choice.settings.keys() - SETTINGS.keys())
-    if unknown:
-        raise ConfigError(
-            f"unknown setting '{unknown[0]}' of appboy: it is one of {', '.join(SETTINGS)}"
-        )
     return AppboySink.from_env(
         environ,
-        endpoint=choice.endpoint or "track",
+        endpoint=choice.endpoint,
         array_elements=elements_of(choice.settings.get("array_elements", str(ARRAY_ELEMENTS))),
         allow_http=choice.allow_http,
     )
@@ -244,7 +184,6 @@ def _opened(environ: Mapping[str, str], choice: Choice) -> AppboySink:
 
 DESTINATION: Final = Destination(
     name="appboy",
-    summary="legacy Appboy: the app group id in the body, 50 objects per array",
     endpoints=ENDPOINTS,
     sends=SENDS,
     opened=_opened,

@@ -8,8 +8,8 @@ replaces an earlier one of another type.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -18,9 +18,13 @@ from ingest import codec
 from ingest.records import ATTRIBUTES, Batch, Column, Fragment, UserKey
 from ingest.sinks.batchcep.names import base_of
 
-EDIT_OVERHEAD: Final = 72
-"""Bytes that an edit has beyond its pieces and its id as the record has it: the names of its
-members with their brackets and a comma (62), the quotes of an id that was a number, a margin."""
+Place = tuple[int, int]
+"""Slot and row of a record of the batch."""
+
+EDIT_OVERHEAD: Final = 64
+"""Bytes that an edit has beyond its pieces, and beyond its id as the record has it: 57 for the
+names of its members, their brackets and the comma after it, and 2 for the quotes of an id that was
+a number; the rest is a margin."""
 
 _read_pair: Final = codec.typed(list[Raw]).decode
 _read_pairs: Final = codec.typed(list[tuple[Raw, Raw]]).decode
@@ -91,7 +95,15 @@ class Edit(msgspec.Struct, gc=False):
 
     user: UserKey
     attributes: list[int]
-    occurrences: list[tuple[int, int]]
+    occurrences: list[Place]
+
+
+class Happened(NamedTuple):
+    """An event of an edit: the record that it came from, its name, and those of its attributes."""
+
+    place: Place
+    name: str
+    attributes: frozenset[str]
 
 
 class Edits:
@@ -101,7 +113,8 @@ class Edits:
         self._batch = batch
         self.edits: Final = _edits_of(batch)
         self._pairs = [_read_pairs(b"[%b]" % column.data) for column in batch.columns]
-        self._sources: dict[int, dict[str, int]] = {}  # edit -> attribute -> row that won
+        self._winners: dict[int, dict[str, int]] = {}
+        self._happened: dict[int, list[Happened]] = {}
 
     def body(self) -> bytes:
         """Return the body of the request: a bare array. No value is serialised again."""
@@ -126,54 +139,36 @@ class Edits:
     def __len__(self) -> int:
         return len(self.edits)
 
-    def find(self, index: int, name: str, *, event: bool) -> tuple[int, int] | None:
-        """Return (slot, row) of the record that a piece of edit `index` came from.
+    def winners(self, index: int) -> Mapping[str, int]:
+        """Return the attributes that edit `index` carries, with the row whose value each has."""
+        if (winners := self._winners.get(index)) is None:
+            winners = self._winners[index] = {
+                base_of(key): row
+                for row in self.edits[index].attributes
+                for key in _read_members(self._pairs[ATTRIBUTES][row][0])
+            }
+        return winners
 
-        `name` is the key of an attribute, with its type or without, the name of an event, or the
-        key of an attribute of an event. `event` says that an event is meant, where a name is both.
-        """
-        of_event = (self._named_event, self._attribute_of_event)
-        for way in (*of_event, self._attribute) if event else (self._attribute, *of_event):
-            if (place := way(index, name)) is not None:
-                return place
-        return None
+    def occurrences(self, index: int) -> Sequence[Happened]:
+        """Return the events of edit `index`, in its order."""
+        if (happened := self._happened.get(index)) is None:
+            happened = self._happened[index] = []
+            for slot, row in self.edits[index].occurrences:
+                event = _read_event(self._pairs[slot][row][0])
+                bases = frozenset(map(base_of, event.attributes))
+                happened.append(Happened((slot, row), event.name, bases))
+        return happened
 
-    def first(self, index: int) -> tuple[int, int]:
+    def first(self, index: int) -> Place:
         """Return (slot, row) of the first record of edit `index`."""
         edit = self.edits[index]
         places = [(ATTRIBUTES, row) for row in edit.attributes[:1]] + edit.occurrences[:1]
         return min(places, key=lambda place: self._batch.columns[place[0]].positions[place[1]])
 
-    def record(self, place: tuple[int, int]) -> Raw:
+    def record(self, place: Place) -> Raw:
         """Return a record as it came."""
         slot, row = place
         return self._pairs[slot][row][1]
-
-    def _attribute(self, index: int, name: str) -> tuple[int, int] | None:
-        """Find the attributes record whose value won."""
-        sources = self._sources.get(index)
-        if sources is None:
-            sources = self._sources[index] = {
-                base_of(key): row
-                for row in self.edits[index].attributes
-                for key in _read_members(self._pairs[ATTRIBUTES][row][0])
-            }
-        row = sources.get(base_of(name))
-        return None if row is None else (ATTRIBUTES, row)
-
-    def _named_event(self, index: int, name: str) -> tuple[int, int] | None:
-        for slot, row in self.edits[index].occurrences:
-            if _read_event(self._pairs[slot][row][0]).name == name:
-                return slot, row
-        return None
-
-    def _attribute_of_event(self, index: int, name: str) -> tuple[int, int] | None:
-        base = base_of(name)
-        for slot, row in self.edits[index].occurrences:
-            keys = _read_event(self._pairs[slot][row][0]).attributes
-            if base in map(base_of, keys):
-                return slot, row
-        return None
 
 
 def _edits_of(batch: Batch) -> list[Edit]:
@@ -199,7 +194,7 @@ def _edits_of(batch: Batch) -> list[Edit]:
     return [edits[user] for user in sorted(firsts, key=firsts.__getitem__)]
 
 
-def _position(columns: Sequence[Column], place: tuple[int, int]) -> int:
+def _position(columns: Sequence[Column], place: Place) -> int:
     return columns[place[0]].positions[place[1]]
 
 

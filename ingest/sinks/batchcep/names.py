@@ -61,7 +61,13 @@ class Names:
         """
         return short == name or len(self._holders) < self._most
 
-    def claim(self, space: str, short: str, name: str) -> None:
-        """Let a slug stand for a name from now on, unless it stands for one already."""
-        if len(self._holders) < self._most:
-            self._holders.setdefault((space, short), name)
+    def claim(self, space: str, short: str, name: str) -> bool:
+        """Let a slug stand for a name from now on; return False if it does, or there is no room."""
+        if (space, short) in self._holders or len(self._holders) >= self._most:
+            return False
+        self._holders[space, short] = name
+        return True
+
+    def release(self, space: str, short: str) -> None:
+        """Let a slug that was claimed stand for nothing again."""
+        del self._holders[space, short]

@@ -29,8 +29,9 @@ MAX_DEPTH: Final = 3
 EVENT_AGE: Final = 86_400.0
 """Seconds: an older event is dropped there, the rest of its edit taken."""
 
-CLOCK_SKEW: Final = 60.0
-"""Seconds that an event may be ahead of our clock: clocks differ, and theirs has the last word."""
+CLOCK_SKEW: Final = 1.0
+"""Seconds that an event may be ahead of our clock. Documented is none at all: this is the part of a
+second by which clocks that agree may differ."""
 
 _E: Final = Grade.ERROR
 
@@ -71,8 +72,16 @@ RULES: Final[dict[str, Rule]] = {
     # names
     "name-collision": Rule(
         _E,
-        "'{}' becomes the same name as '{other}', which came before it: rename one of them",
-        "two names of the source become one at the destination",
+        "'{}' becomes '{short}', as '{other}' before it in the same record does: rename one of "
+        "them",
+        "two names of one record become one at the destination",
+        "drop",
+    ),
+    "name-taken": Rule(
+        _E,
+        "'{}' becomes '{short}', which an earlier record of this run took for '{other}': rename "
+        "one of them",
+        "two names of the source, in different records of a run, become one at the destination",
         "drop",
     ),
     "too-many-names": Rule(
@@ -100,8 +109,15 @@ RULES: Final[dict[str, Rule]] = {
     ),
     "event-name-collision": Rule(
         _E,
-        "'{}' becomes the name that another event became before it: rename one of them",
-        "two events of the source become one at the destination",
+        "'{}' becomes a name that an earlier record of this run took for another event: rename one "
+        "of them",
+        "two events of the source, in different records of a run, become one at the destination",
+    ),
+    "purchase-event-name": Rule(
+        _E,
+        "'{}' becomes the name of the event that purchases become: rename it, or give purchases "
+        "another one by the setting 'purchase_event'",
+        "an event has the name that purchases have there",
     ),
     "too-many-event-names": Rule(
         _E,
@@ -231,8 +247,10 @@ UNTRANSLATABLE: Final = frozenset(
             "update-only",
             "bad-flag",
             "name-collision",
+            "name-taken",
             "too-many-names",
             "event-name-collision",
+            "purchase-event-name",
         ),
         *("too-many-event-names", "no-counterpart", "subscribed-state", "missing-name", "bad-name"),
         "bad-properties",
@@ -242,10 +260,11 @@ UNTRANSLATABLE: Final = frozenset(
 the rest the destination may be the judge."""
 
 
-def problem(code: str, *path: Step, other: str = "", cut: bool = True) -> Problem:
+def problem(code: str, *path: Step, short: str = "", other: str = "", cut: bool = True) -> Problem:
     """Return the finding `code` at `path`.
 
-    `other` is the name that this one collides with; not `cut` where a text is no use if shortened.
+    `other` is the name that this one collides with and `short` what both become; not `cut` where a
+    text is no use if shortened.
     """
     rule = RULES[code]
     field = shown(path)
@@ -253,5 +272,5 @@ def problem(code: str, *path: Step, other: str = "", cut: bool = True) -> Proble
     most = MAX_TEXT if mend == "truncate" else None
     if mend == "truncate" and not cut:
         mend = "drop"
-    reason = rule.sentence.format(field, other=shown((other,)))
+    reason = rule.sentence.format(field, short=shown((short,)), other=shown((other,)))
     return Problem(rule.grade, code, field, reason, mend, path, most)

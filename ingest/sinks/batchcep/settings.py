@@ -13,6 +13,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from ingest.errors import ConfigError
+from ingest.settings import format_bytes, parse_bytes
 from ingest.sinks.batchcep.names import SLUG_CHARS, is_slug, slug
 
 Subscribed = Literal["reject", "reset"]
@@ -30,6 +31,10 @@ _ATTRIBUTES: Final = range(10, 1_001)
 
 _EDITS: Final = range(1, 10_001)
 
+_BODY: Final = range(1_000_000, 64_000_001)
+"""Bytes of a request. The least holds what the edits of 10,000 users have around their pieces, and
+a record; the most is in memory as often as requests are in flight."""
+
 _VERSION: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 
 
@@ -37,7 +42,8 @@ class BatchCepSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What differs between accounts and tastes. Raises `ConfigError` for what makes no sense.
 
     `urls` are the fields (as written in the source, or slugged) whose texts become URLs. `edits`
-    are users per request; None is what the endpoint takes.
+    are users per request and `body_bytes` the bytes of one, counted with the records as they came;
+    None is what the endpoint takes.
     """
 
     version: str = "2.11"
@@ -48,6 +54,7 @@ class BatchCepSettings(msgspec.Struct, frozen=True, kw_only=True):
     events_per_edit: int = EVENTS_PER_EDIT
     attributes_per_edit: int = ATTRIBUTES_PER_EDIT
     edits: int | None = None
+    body_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if not _VERSION.fullmatch(self.version):
@@ -69,19 +76,21 @@ class BatchCepSettings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if value is not None and value not in allowed:
                 raise _refusal(name, _numbers(allowed))
+        if self.body_bytes is not None and self.body_bytes not in _BODY:
+            raise _refusal("body_bytes", _sizes())
 
     @classmethod
     def of(cls, texts: Mapping[str, str]) -> BatchCepSettings:
-        """Read settings that came as text. Raises `ConfigError`, which names what is allowed."""
-        unknown = sorted(texts.keys() - MEANINGS.keys())
-        if unknown:
-            raise ConfigError(
-                f"unknown setting '{unknown[0]}' of batch-cep: it is one of {', '.join(MEANINGS)}"
-            )
+        """Read settings out of `MEANINGS` that came as text.
+
+        Raises `ConfigError`, which names what is allowed.
+        """
         values: dict[str, object] = {name: text.strip() for name, text in texts.items()}
         for name, allowed in _COUNTED.items():
             if name in texts:
                 values[name] = _number(name, texts[name], allowed)
+        if "body_bytes" in texts:
+            values["body_bytes"] = _size(texts["body_bytes"])
         if "urls" in texts:
             names = (name.strip() for name in texts["urls"].split(","))
             values["urls"] = tuple(name for name in names if name)
@@ -102,7 +111,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "phones": "phone numbers that are taken: international ones with +, or any (international)",
     "events_per_edit": "events and purchases of one user in a request (15)",
     "attributes_per_edit": "attributes of one user in a request (50)",
-    "edits": "users in a request (200; 10000 for mass-update)",
+    "edits": "users in a request (200; 2500 for mass-update, at most 10000)",
+    "body_bytes": "size of a request at most, such as 8MB (4MB; 8MB for mass-update)",
 }
 """Setting -> what it means, and its default."""
 
@@ -112,6 +122,18 @@ def _number(name: str, text: str, allowed: range) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise _refusal(name, _numbers(allowed))
     return int(text)
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ConfigError:
+        raise _refusal("body_bytes", _sizes()) from None
+
+
+def _sizes() -> str:
+    least, most = format_bytes(_BODY.start), format_bytes(_BODY.stop - 1)
+    return f"a size from {least} to {most}, such as 4MB"
 
 
 def _numbers(allowed: range) -> str:

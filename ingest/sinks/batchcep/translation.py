@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -40,11 +40,16 @@ MAX_QUANTITY: Final = 100
 DEPTH_TO_SPARE: Final = 200
 """Levels of nesting that a record must have to spare when it is read back, deeper in the stack."""
 
-_PURCHASES: Final = "\0purchases"
-"""Who holds the name of the event that purchases become: no text of a source."""
-
 _PHONE: Final = re.compile(r"\+[1-9][0-9]{5,14}")
-_TIME_ZONE: Final = re.compile(r"(?:UTC|GMT|[A-Z][A-Za-z_]*(?:/[A-Za-z0-9_+-]+){1,2})", re.ASCII)
+_TIME_ZONE: Final = re.compile(
+    r"(?:Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Brazil|Canada|Chile|Etc|Europe"
+    r"|Indian|Mexico|Pacific|US)(?:/[A-Z][A-Za-z0-9_+-]*){1,2}"
+    r"|CET|CST6CDT|Cuba|EET|EST|EST5EDT|Egypt|Eire|GB|GB-Eire|GMT|GMT\+0|GMT-0|GMT0|Greenwich|HST"
+    r"|Hongkong|Iceland|Iran|Israel|Jamaica|Japan|Kwajalein|Libya|MET|MST|MST7MDT|NZ|NZ-CHAT|Navajo"
+    r"|PRC|PST8PDT|Poland|Portugal|ROC|ROK|Singapore|Turkey|UCT|UTC|Universal|W-SU|WET|Zulu",
+    re.ASCII,
+)
+"""A name of the IANA database by its form: an area and a city, or one of the names without area."""
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
 _ANY_DEPTH: Final = codec.typed(msgspec.Raw)
 
@@ -137,7 +142,7 @@ _FLAGS: Final = ("_update_existing_only", "_merge_objects", "push_token_import")
 there has none of."""
 
 
-def _attributes(work: Work, record: dict[str, Any], now: float) -> dict[str, Any]:
+def _attributes(work: Work, record: dict[str, Any], now: float | None) -> dict[str, Any]:
     piece: dict[str, Any] = {}
     used: dict[str, str] = {}
     errors, natives, customs = work.found.errors, 0, []
@@ -171,7 +176,7 @@ _EVENT: Final = _COMMON | {"name"}
 _PURCHASE: Final = _COMMON | {"product_id", "currency", "price", "quantity"}
 
 
-def _event(work: Work, record: dict[str, Any], now: float) -> dict[str, Any]:
+def _event(work: Work, record: dict[str, Any], now: float | None) -> dict[str, Any]:
     name = record.get("name")
     if name is None:
         work.add("missing-name", "name")
@@ -181,12 +186,14 @@ def _event(work: Work, record: dict[str, Any], now: float) -> dict[str, Any]:
         source, name = name, slug(name)
         if len(name) > SLUG_CHARS:
             work.add("long-event-name", "name")
+        elif name == work.settings.purchase_event:
+            work.add("purchase-event-name", "name")
         else:
             work.event_name(name, source)
     return _occurrence(work, record, now, name, {}, _EVENT)
 
 
-def _purchase(work: Work, record: dict[str, Any], now: float) -> dict[str, Any]:
+def _purchase(work: Work, record: dict[str, Any], now: float | None) -> dict[str, Any]:
     for name in ("product_id", "currency", "price"):
         if record.get(name) is None:
             work.add("missing-field", name)
@@ -211,9 +218,7 @@ def _purchase(work: Work, record: dict[str, Any], now: float) -> dict[str, Any]:
         "quantity": quantity,
     }
     attributes = {name: value for name, value in of_purchase.items() if value is not None}
-    name = work.settings.purchase_event
-    work.event_name(name, _PURCHASES)
-    return _occurrence(work, record, now, name, attributes, _PURCHASE)
+    return _occurrence(work, record, now, work.settings.purchase_event, attributes, _PURCHASE)
 
 
 def _is_price(value: Any) -> bool:
@@ -228,7 +233,7 @@ def _is_quantity(value: Any) -> bool:
 def _occurrence(
     work: Work,
     record: dict[str, Any],
-    now: float,
+    now: float | None,
     name: Any,
     attributes: dict[str, Any],
     fields: frozenset[str],
@@ -259,8 +264,8 @@ def _occurrence(
     return piece
 
 
-def _time(work: Work, time: Any, now: float) -> Any:
-    """Return a time in UTC; one that is none as it came."""
+def _time(work: Work, time: Any, now: float | None) -> Any:
+    """Return a time in UTC; one that is none as it came. Without `now` no age is judged."""
     if time is None:
         work.add("missing-time", "time")
         return None
@@ -268,11 +273,12 @@ def _time(work: Work, time: Any, now: float) -> Any:
     if at is None:
         work.add("bad-time", "time")
         return time
-    age = now - epoch(at)
-    if age > EVENT_AGE:
-        work.add("event-too-old", "time")
-    elif age < -CLOCK_SKEW:
-        work.add("event-in-future", "time")
+    if now is not None:
+        age = now - epoch(at)
+        if age > EVENT_AGE:
+            work.add("event-too-old", "time")
+        elif age < -CLOCK_SKEW:
+            work.add("event-in-future", "time")
     return rfc3339(at)
 
 
@@ -311,6 +317,14 @@ def _identity_doubts(work: Work, record: Mapping[str, Any], key: UserKey) -> Non
             work.add("bad-flag", name)
 
 
+class _Translated(NamedTuple):
+    """A record, by identity, what it became, and what was found and claimed on the way."""
+
+    record: dict[str, Any]
+    piece: dict[str, Any]
+    work: Work
+
+
 class BatchCepSchema:
     """Records of Braze's objects, translated. Remembers the names of one run."""
 
@@ -320,23 +334,28 @@ class BatchCepSchema:
         self._settings = settings
         self._urls = frozenset(map(slug, settings.urls))
         self._names = names or Names()
-        # Encoding follows judging, and translates the very same record: once will do.
-        self._last: tuple[dict[str, Any], dict[str, Any], Work] | None = None
+        # To judge is to translate, and a good record is encoded right after it was judged: without
+        # this each would be translated twice. It is known by identity (it is held here, so that no
+        # other object can be it); for any other record `encode` translates again.
+        self._judged: _Translated | None = None
+        self._encoded: tuple[Encoded, list[tuple[str, str]]] | None = None
 
     def read(self, line: bytes, kind: str | None) -> Iterable[Found | Misformed]:
         """Yield what a line holds."""
         return records_of(line, kind)
 
+    def heading(self, line: bytes) -> bool:
+        """Return False: every line is meant as a record."""
+        return False
+
     def examine(self, kind: str, record: dict[str, Any], now: float, *, validate: bool) -> Judged:
         """Judge a record by whether it can be translated, and by what the destination takes."""
-        self._last = None
         key = identify(record)
         if isinstance(key, Problem):
             return key, [key]
-        work = Work(self._settings, self._urls, self._names)
-        _identity_doubts(work, record, key)
-        self._last = (record, _TRANSLATED[kind](work, record, now), work)
-        found = work.found.all()
+        self._judged = translated = self._translated(kind, record, now)
+        _identity_doubts(translated.work, record, key)
+        found = translated.work.found.all()
         if not validate and found:
             found = [problem for problem in found if problem.code in UNTRANSLATABLE]
         return key, found
@@ -344,18 +363,36 @@ class BatchCepSchema:
     def encode(self, found: Found, record: dict[str, Any]) -> Encoded:
         """Return the pair of the piece that is sent, and the record as it came.
 
-        From here on its names are taken. Raises `TypeError` or `RecursionError` for what is nested
-        too deeply.
+        From here on its names are taken, unless `withdraw` gives them back. Raises `TypeError` or
+        `RecursionError` for what is nested too deeply.
         """
-        if self._last is None or self._last[0] is not record:
-            self.examine(found.kind, record, 0.0, validate=False)
-        assert self._last is not None  # a record without an identity is never encoded
-        _, piece, work = self._last
-        self._last = None
-        pair = b"[%b,%b]" % (codec.dumps(piece), found.fragment)
+        translated, self._judged = self._judged, None
+        if translated is None or translated.record is not record:
+            translated = self._translated(found.kind, record, None)
+        pair = b"[%b,%b]" % (codec.dumps(translated.piece), found.fragment)
         if record is not found.record:
             # What made it too deep may be mended, and the record as it came has to be read again.
             _ANY_DEPTH.decode(b"[" * DEPTH_TO_SPARE + pair + b"]" * DEPTH_TO_SPARE)
-        for space, short, name in work.claims:
-            self._names.claim(space, short, name)
-        return Encoded(KINDS.index(found.kind), pair)
+        encoded = Encoded(KINDS.index(found.kind), pair)
+        claims = translated.work.claims.items()
+        taken = [
+            (space, short)
+            for (space, short), name in claims
+            if self._names.claim(space, short, name)
+        ]
+        self._encoded = (encoded, taken)
+        return encoded
+
+    def withdraw(self, encoded: Encoded) -> None:
+        """Give back the names that a record took: it is not sent after all.
+
+        Only the record that was encoded last can be withdrawn; for any other nothing happens.
+        """
+        if self._encoded is not None and self._encoded[0] is encoded:
+            for space, short in self._encoded[1]:
+                self._names.release(space, short)
+            self._encoded = None
+
+    def _translated(self, kind: str, record: dict[str, Any], now: float | None) -> _Translated:
+        work = Work(self._settings, self._urls, self._names)
+        return _Translated(record, _TRANSLATED[kind](work, record, now), work)

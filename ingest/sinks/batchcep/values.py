@@ -39,11 +39,13 @@ class Work:
         self.urls = urls
         self.names = names
         self.found = Findings()
-        self.claims: list[tuple[str, str, str]] = []
+        self.claims: dict[tuple[str, str], str] = {}  # space and slug -> name of the source
 
-    def add(self, code: str, *path: Step, other: str = "", cut: bool = True) -> None:
+    def add(
+        self, code: str, *path: Step, short: str = "", other: str = "", cut: bool = True
+    ) -> None:
         """Note a finding."""
-        self.found.put(problem(code, *path, other=other, cut=cut))
+        self.found.put(problem(code, *path, short=short, other=other, cut=cut))
 
     # names
 
@@ -53,33 +55,36 @@ class Work:
         """Return the slug of a key, which may be used once in its object.
 
         `used` are the slugs of that object, and `within` the slugs and the names that lead to it:
-        what is unique in a run is the way to a value.
+        what is unique in a run is the way to a value. A key that is refused takes no slug, so that
+        it keeps none back that is good.
         """
         short = slug(name)
-        if short in used:
-            self.add("name-collision", *path, other=used[short])
-            return short
-        used[short] = name
-        if not 0 < len(short) <= SLUG_CHARS:
-            self.add("long-name", *path)
-            return short
         way, source = within[0] + short, within[1] + name
         holder = self.names.holder(space, way)
-        if holder is None:
-            if not self.names.has_room(way, source):
-                self.add("too-many-names", *path)
-            self.claims.append((space, way, source))
-        elif holder != source:
-            self.add("name-collision", *path, other=holder)
+        if holder is not None and holder != source:
+            self.add("name-taken", *path, short=way, other=holder)
+        elif short in used:
+            self.add("name-collision", *path, short=way, other=used[short])
+        elif not 0 < len(short) <= SLUG_CHARS:
+            used[short] = name  # on trust it is sent
+            self.add("long-name", *path)
+        elif self.claims.get((space, way), source) != source:  # in another object of a list
+            self.add("name-collision", *path, short=way, other=self.claims[space, way])
+        elif holder is None and not self.names.has_room(way, source):
+            self.add("too-many-names", *path)
+        else:
+            used[short] = name
+            if holder is None:
+                self.claims[space, way] = source
         return short
 
     def event_name(self, name: str, source: str) -> None:
-        """Take the name of an event for `source`, which is no text of a report: it is a value."""
+        """Take a slug for the event `source`, which is no text of a report: it is a value."""
         holder = self.names.holder(EVENT_NAMES, name)
         if holder is None:
             if not self.names.has_room(name, source):
                 self.add("too-many-event-names", "name")
-            self.claims.append((EVENT_NAMES, name, source))
+            self.claims[EVENT_NAMES, name] = source
         elif holder != source:
             self.add("event-name-collision", "name")
 

@@ -8,7 +8,6 @@ says is left to `ingest.outcomes`.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -17,31 +16,23 @@ import msgspec
 from ingest import codec
 from ingest.outcomes import (
     HINTS,
-    Body,
     Delivered,
     Invalid,
     ItemError,
     Outcome,
     Refused,
-    Remark,
     Response,
     TooMany,
+    Words,
     classify,
-    quote,
-    read_body,
+    remarks_of,
 )
+from ingest.quoting import Body, quote, read_body
 from ingest.records import Batch, UserKey
-from ingest.sinks.base import Endpoint
 from ingest.sinks.rows.data import Row, Said
 
 GENERIC_CODE: Final = "rejected-by-destination"
 """Code of a refusal whose text is not known here."""
-
-SAID: Final = "said-by-destination"
-"""Code of what a destination says beside a success that is not known here."""
-
-MAX_REMARKS: Final = 10
-"""Different remarks kept of one answer; the others are counted in one more."""
 
 ANY_ARRAY: Final = "user_identifiers"
 """What some answers call the array of the request, whichever it was."""
@@ -101,18 +92,6 @@ class _Plain(msgspec.Struct):
 _decode: Final = codec.typed(_Plain).decode
 
 
-def interpret_track(
-    endpoint: Endpoint,
-    batch: Batch,
-    response: Response,
-    *,
-    secrets: Sequence[str] = (),
-    hints: Mapping[int, str] = HINTS,
-) -> Outcome:
-    """Say what an answer to a `users/track` request means for its batch. Never raises."""
-    return interpret_row(Row(endpoint), batch, response, secrets=secrets, hints=hints)
-
-
 def interpret_row(
     row: Row,
     batch: Batch,
@@ -143,35 +122,42 @@ def interpret_row(
     rejected = tuple(reader.rejected)
     if success:
         message = body.fields.get("message")
-        expected = bool(row.items) and body.fields and message is None
-        doubts = () if expected and not response.truncated else _doubts(response, body, message)
-        return Delivered(status, rejected, message == "queued", _remarks(doubts, reader.unusable))
+        done = body.fields.get(row.counts) if row.counts else None
+        told = message is None and isinstance(done, int) and not response.truncated
+        doubts = () if told else _doubts(response, body, message)
+        short = _short(row, batch, done, rejected)
+        remarks = remarks_of((*doubts, *short, *reader.unusable), secrets=secrets)
+        return Delivered(status, rejected, message == "queued", remarks)
     outcome = classify(response, secrets=secrets, hints=hints, body=body)
     if isinstance(outcome, Refused) and rejected:
         return Invalid(status, rejected)
     return outcome
 
 
-def _remarks(doubts: Iterable[str], unusable: Iterable[str]) -> tuple[Remark, ...]:
-    """Count equal sentences together; beyond `MAX_REMARKS` different ones all others are one."""
-    counted = Counter((*doubts, *unusable))
-    kept = list(counted.items())[:MAX_REMARKS]
-    remarks = tuple(Remark(SAID, reason, count=count) for reason, count in kept)
-    rest = counted.total() - sum(count for _, count in kept)
-    return (*remarks, Remark(SAID, "and more like these", count=rest)) if rest else remarks
+def _short(row: Row, batch: Batch, done: object, rejected: tuple[ItemError, ...]) -> list[Words]:
+    """Say for how many users more a success would have been expected than were done."""
+    if not isinstance(done, int):
+        return []
+    refused = {batch.columns[error.slot].keys[error.index] for error in rejected}
+    missing = len(batch.users() - refused) - done
+    ours = f"'{row.counts}' of the answer counts fewer than were sent and not refused"
+    return [Words(ours, sort="fewer-than-sent")] * missing
 
 
-def _doubts(response: Response, body: Body, message: object) -> Iterable[str]:
+def _doubts(response: Response, body: Body, message: object) -> Iterable[Words]:
     """Say what is odd about the answer of a success: it counts all the same."""
-    status = response.status
+    answer = f"the answer {response.status}"
     if response.truncated:
-        yield f"the answer {status} was cut short: refusals of single records may be missing"
+        cut = f"{answer} was cut short: refusals of single records may be missing"
+        yield Words(cut, sort="answer-cut-short")
+    elif not body.is_json and not body.says:
+        yield Words(f"{answer} has an empty body, and no JSON", sort="answer-empty")
     elif not body.is_json:
-        said = f": {body.says}" if body.says else ", but an empty body"
-        yield f"the answer {status} is no JSON{said}"
+        yield Words(f"{answer} is no JSON", body.says, "answer-not-json")
+    elif not body.says:
+        yield Words(f"{answer} has no message, not even 'success'", sort="answer-without-message")
     elif message not in ("success", "queued"):
-        said = f"with the message '{body.says}'" if body.says else "without a message"
-        yield f"the destination answered {status} {said} instead of 'success'"
+        yield Words(f"{answer} has another message than 'success'", body.says, "odd-message")
 
 
 class _Entry(NamedTuple):
@@ -198,7 +184,7 @@ class _Reader:
         filled = [slot for slot, column in enumerate(batch.columns) if len(column)]
         self._only = filled[0] if len(filled) == 1 else None
         self.rejected: dict[ItemError, None] = {}  # an ordered set
-        self.unusable: list[str] = []
+        self.unusable: list[Words] = []
 
     def read(self, fields: Mapping[str, Any]) -> None:
         """Read every list of refusals that the row may have."""
@@ -206,6 +192,9 @@ class _Reader:
             self._indexed(error)
         for said in self._row.says:
             entries = _entries(fields.get(said.member))
+            if said.ids_only and not isinstance(fields.get(said.member), list | None):
+                self.unusable.append(Words(f"'{said.member}' of the answer is no list"))
+                continue
             users = _users(self._batch) if entries else {}
             for entry in entries:
                 self._named(said, entry, users)
@@ -217,7 +206,7 @@ class _Reader:
         code, reason, again = self._judge(text)
         slot, index = self._slot(fields.get("input_array")), _index(fields.get("index"))
         if slot is None or index is None or index >= len(self._batch.columns[slot]):
-            self.unusable.append(f"an error that names no record of the request: {reason}")
+            self._nobodys("errors", reason)
         else:
             self.rejected[ItemError(slot, index, code, reason, already=again)] = None
 
@@ -240,9 +229,13 @@ class _Reader:
             code, reason, again = self._judge(sentence)
             code = said.code if code == GENERIC_CODE else code
         if not rows:
-            self.unusable.append(f"'{said.member}' names no record of the request: {reason}")
+            self._nobodys(said.member, reason)
         for at in rows:
             self.rejected[ItemError(*at, code, reason, already=again or said.again)] = None
+
+    def _nobodys(self, member: str, reason: str) -> None:
+        ours = f"an entry of '{member}' names no record of the request"
+        self.unusable.append(Words(ours, reason, f"unplaced-{member.replace('_', '-')}"))
 
     def _judge(self, text: str) -> tuple[str, str, bool]:
         """Return the code and the reason of a text, and whether a second copy earns it too."""
@@ -290,7 +283,7 @@ def _of_users(entry: _Entry, users: _Users) -> tuple[list[tuple[int, int]], list
     rows: list[tuple[int, int]] = []
     rest = []
     for text in entry.texts:
-        if found := users.get(text) or users.get(text.lower()):
+        if found := users.get(text) or users.get(("email", text.lower())):
             rows += found
         else:
             rest.append(text)

@@ -1,8 +1,8 @@
 """What a batchable endpoint is, as data: its items, what its records share, how it names bad ones.
 
-Decides only the words of that data and the checks that it may name. The table itself is in
-`ingest.sinks.rows`; how it is read and answered is in the modules beside it. Knows no destination's
-table, no credential and no clock.
+Decides only the words of that data and the checks that it may name. The table itself is
+`ingest.sinks.rows.table`; how records and answers are read by it is in `schema` and `answers`.
+Knows no destination's table, no value of a credential and no clock.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from ingest.validation.identity import MAX_ALIAS, MAX_EXTERNAL_ID, is_email, utf
 
 MAX_TRIGGER_PROPERTIES: Final = 51_200
 """Bytes of the encoded `trigger_properties` of one recipient."""
+
+CREDENTIALS: Final = ("api_key", "app_group_id")
+"""Members that a body may have, and of which an item would show the value to everybody."""
 
 _ALIAS_PARTS: Final = ("alias_label", "alias_name")
 
@@ -100,17 +103,6 @@ TRIGGER_PROPERTIES: Final[Checks] = (
     Check("bad-properties", "an object", lambda value: isinstance(value, dict)),
     Check("big-trigger-properties", f"at most {MAX_TRIGGER_PROPERTIES:,} bytes", _fits),
 )
-
-ROW_CODES: Final[Mapping[str, str]] = {
-    "bad-choice": "a field with a few documented values has another one",
-    "bad-list": "a list of texts has another form",
-    "bad-text": "a required text is empty or no string",
-    "big-trigger-properties": "the trigger properties of a recipient are too big",
-    "missing-field": "a field that the endpoint requires is not there",
-    "same-id": "a rename from an id to itself",
-    "unknown-field": "a field that the endpoint has no place for, and that would be lost",
-}
-"""Code -> a short explanation, of those codes that the rules of users/track do not have."""
 
 
 # --- the shape of a row -------------------------------------------------------------------------
@@ -211,17 +203,20 @@ class Row(msgspec.Struct, frozen=True):
 
     Without items its records are those of `users/track`. With `exclusive` its arrays exclude each
     other. `shared` are fields of a record that become members of the body: only records that agree
-    in them share a request. `says` is how its answers name bad items; texts that match the pattern
-    `again` are also earned by a second copy of a request that has done its work. `repeats` tells
-    which records change nothing when they are sent twice.
+    in them share a request. `of_body` are members of the body that no record can set. `says` is how
+    its answers name bad items; texts that match the pattern `again` are also earned by a second
+    copy of a request that has done its work. `counts` is the member of an answer that tells for how
+    many users it was done. `repeats` tells which records change nothing when they are sent twice.
     """
 
     endpoint: Endpoint
     items: tuple[Item, ...] = ()
     shared: tuple[Field, ...] = ()
+    of_body: tuple[str, ...] = ()
     exclusive: bool = False
     says: tuple[Said, ...] = ()
     again: str = ""
+    counts: str = ""
     repeats: Repeats = "always"
 
     @property
@@ -243,3 +238,8 @@ class Row(msgspec.Struct, frozen=True):
         fields = (field.name for item in self.items for field in item.fields)
         marks = (mark for item in self.items for mark in item.marks)
         return frozenset((*fields, *marks, *(field.name for field in self.shared)))
+
+    @property
+    def misplaced(self) -> frozenset[str]:
+        """Every name that belongs to the whole request, and must not slide into an item of it."""
+        return frozenset((*CREDENTIALS, *self.of_body, *self.endpoint.slots)) - self.names

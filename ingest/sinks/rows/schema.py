@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ingest.codec import JSONDecodeError, dumps, loads, typed
+from ingest.errors import InputError
 from ingest.forms import (
     ARRAYS,
     JSON_SPACE,
@@ -31,6 +32,22 @@ from ingest.schemas import Encoded, Judged, Schema, TrackSchema
 from ingest.sinks.rows.data import Field, Item, Row
 from ingest.validation import Grade, Problem, problem
 from ingest.validation.problems import shown
+
+_ID, _MAIL = "external_id", "email"
+
+HEADINGS: Final[Mapping[str, str]] = {
+    **dict.fromkeys((_ID, "external_ids", "externalid"), _ID),
+    **dict.fromkeys((_MAIL, "emails", "e-mail", "email_address"), _MAIL),
+    **{
+        name: name
+        for name in (
+            *("braze_id", "appboy_id", "user_alias", "alias_name", "alias_label", "phone", "token"),
+            *("user_id", "userid", "id", "uuid", "customer_id", "profile_id", "name"),
+        )
+    },
+}
+"""What the first line of a list may be that is no value, in lower case: the field that is meant. An
+`id` may be anybody's: who sends it has to say."""
 
 _MEMBERS: Final = typed(dict[str, msgspec.Raw])
 _KIND: Final = re.compile(r"[a-z][a-z-]{0,30}")
@@ -61,12 +78,30 @@ class RowSchema:
     def __init__(self, row: Row) -> None:
         self._row = row
         self._names = row.names
-        self._shared = {field.name for field in row.shared}
+        self._misplaced = row.misplaced
+        self._apart = row.misplaced.union(field.name for field in row.shared)
 
     # Reading a line
 
+    def heading(self, line: bytes) -> bool:
+        """Whether a line is the heading of a one-column list of this row.
+
+        Raises `InputError` for that of another column: its values would be taken for ids.
+        """
+        plain = self._row.plain
+        text = line.strip(JSON_SPACE + b'"').decode("utf-8", "replace").lower()
+        if not plain or text not in HEADINGS:
+            return False
+        if HEADINGS[text] == plain:
+            return True
+        raise InputError(
+            f"the first line is the heading '{text}', and a plain list for {self._row.name} holds "
+            f"values of '{plain}': if these are such, call the column '{plain}'; else write "
+            f"objects, such as {self._row.endpoint.example}"
+        )
+
     def read(self, line: bytes, kind: str | None) -> Iterable[Found | Misformed]:
-        """Yield what a line holds; nothing for the header of a one-column list.
+        """Yield what a line holds.
 
         `kind` does not matter: every record of a row is of the row's own kind.
         """
@@ -110,18 +145,10 @@ class RowSchema:
     def _plain(self, line: bytes, text: str) -> list[Found | Misformed]:
         """Take a text for the one field that is a record, if the row has such a field."""
         row = self._row
-        if text == row.plain:
-            return []  # the header of the list
         example = row.endpoint.example
         if not row.plain:
             reason = f"a text alone is no record of {row.name}: write an object, such as {example}"
             return [self._bad("not-an-object", reason, line)]
-        if text in self._names:
-            reason = (
-                f"the line is the header '{text}', but a plain list for {row.name} holds values of "
-                f"'{row.plain}': write objects with '{text}' instead"
-            )
-            return [self._bad("other-column", reason, line, text)]
         record = {row.plain: text}
         return [Found(row.name, record, dumps(record))]
 
@@ -169,6 +196,13 @@ class RowSchema:
         record = value["record"]
         if not isinstance(record, dict):
             return self._bad("not-an-object", "the dead letter's 'record' is no object", line)
+        if value.get("column") == "held" and not self._row.endpoint.resendable:
+            reason = (
+                "the record was sent, and nobody knows whether it arrived: a second copy must not "
+                "go out. Where it certainly did not, take 'column' out of the line, or give the "
+                "record alone"
+            )
+            return self._bad("held-before", reason, line, "column")
         return Found(self._row.name, record, bytes(_MEMBERS.decode(line)["record"]))
 
     def _raw_dead_letter(self, line: bytes, value: dict[str, Any]) -> Iterable[Found | Misformed]:
@@ -183,10 +217,7 @@ class RowSchema:
         if not isinstance(raw, str) or not raw.strip():
             return [self._bad("not-json", "the dead letter's 'raw' is no text", line, "raw")]
         text = raw.encode().replace(b"\n", b" ").replace(b"\r", b" ")
-        # A header among dead letters is none: every line that is one was skipped before.
-        return self.read(text, None) or [
-            self._bad("not-an-object", "the dead letter holds the header of a list alone", line)
-        ]
+        return self.read(text, None)
 
     # Judging a record
 
@@ -221,17 +252,22 @@ class RowSchema:
         return Problem(Grade.ERROR, "missing-identity", "", f"one of {names} is required")
 
     def _strays(self, item: Item, record: Mapping[str, Any]) -> Iterator[Problem]:
-        """Find fields that are not sent: an item that is one value has no place for them."""
-        if not item.bare:
-            return
+        """Find fields that are not sent: those of the whole request, which no item may carry.
+
+        An item that is one value has no place for any other field.
+        """
         for name in record:
-            if name not in self._names and record[name] is not None:
-                field = shown((name,))
-                reason = (
-                    f"'{field}' is not sent: {self._row.name} has no place for it; take it out, or "
-                    "use --on-bad-field drop"
-                )
-                yield Problem(Grade.ERROR, "unknown-field", field, reason, "drop", (name,))
+            if record[name] is None:
+                continue
+            if name in self._misplaced:
+                code, why = "request-field", "it is a field of the whole request, not of one record"
+            elif item.bare and name not in self._names:
+                code, why = "unknown-field", f"{self._row.name} has no place for it"
+            else:
+                continue
+            field = shown((name,))
+            reason = f"'{field}' is not sent: {why}; take it out, or use --on-bad-field drop"
+            yield Problem(Grade.ERROR, code, field, reason, "drop", (name,))
 
     # Encoding one
 
@@ -258,10 +294,13 @@ class RowSchema:
         if item.bare:
             value = texts.get(item.bare, record[item.bare])
             return Encoded(slot, dumps(value), partition)
-        if texts or not self._shared.isdisjoint(record) or record is not found.record:
-            kept = {name: record[name] for name in record if name not in self._shared}
+        if texts or not self._apart.isdisjoint(record) or record is not found.record:
+            kept = {name: record[name] for name in record if name not in self._apart}
             return Encoded(slot, respelled(found, kept | texts), partition)
         return Encoded(slot, found.fragment, partition)
+
+    def withdraw(self, encoded: Encoded) -> None:
+        """Do nothing: a record leaves no trace here."""
 
 
 def _user_of(item: Item, record: Mapping[str, Any]) -> UserKey | None:

@@ -1,7 +1,8 @@
 """The batchable endpoints of Braze, as a table: a new one is a new row, and nothing else.
 
 Decides what each endpoint takes, costs and answers, as data. It does not know how a row is read
-(`ingest.sinks.rows.schema`), how its answers are (`rows_answers`), nor how one is sent.
+(`ingest.sinks.rows.schema`), how its answers are (`ingest.sinks.rows.answers`), nor how one is
+sent.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ TRACK_BYTES: Final = 3_800_000
 BULK_BYTES: Final = 1_800_000
 """Documented as 2 MB; the same margin."""
 
+OF_A_SEND: Final = ("broadcast", "audience", "attachments", "schedule")
+"""What else the body of a send of messages may have, for all of its recipients."""
+
 MOST_ITEMS: Final = 50
 """Items of one request, over all its arrays, of every endpoint but users/track."""
 
@@ -61,7 +65,6 @@ def _track(name: str, path: str, rate: str, summary: str, caps: tuple[Caps, ...]
             path=path,
             slots=slots,
             kinds=KINDS,
-            reported_as=slots,
             caps=caps,
             limits=parse_rate(rate),
             example='{"attributes": {"external_id": "u1", "plan": "pro"}}',
@@ -92,7 +95,6 @@ def _endpoint(
         path=path,
         slots=slots,
         kinds=(name,) * len(slots),
-        reported_as=slots,
         caps=(caps,),
         limits=POOLS[pool],
         example=example,
@@ -153,6 +155,7 @@ _TABLE: Final = (
             Item((Field("braze_id", BRAZE_ID),), (by("braze_id"),), ("braze_id",), "braze_id"),
             Item((_ALIAS,), (by_alias("user_alias"),), ("user_alias",), "user_alias"),
         ),
+        counts="deleted",
         exclusive=True,
         says=(
             Said(
@@ -339,6 +342,7 @@ _TABLE: Final = (
             ),
         ),
         shared=(Field("campaign_id", TEXT), Field("send_id", TEXT, required=False)),
+        of_body=OF_A_SEND,
         repeats="never",
     ),
 )

@@ -12,6 +12,7 @@ from typing import Final
 
 from ingest.outcomes import HINTS, Outcome, Response
 from ingest.records import ATTRIBUTES, Batch
+from ingest.schemas import Schema
 from ingest.sinks.base import BodyShape, Request
 from ingest.sinks.rows.answers import interpret_row
 from ingest.sinks.rows.data import Row
@@ -35,7 +36,7 @@ class RowWire:
 
     `extra` is one encoded member that every body starts with, such as `"api_key":"..."`; `secrets`
     are what `headers` and `extra` hold that must never be shown; `hints` say what an operator
-    should look at, by status.
+    should look at, by status; `schema` is that of the row, if not another one.
     """
 
     folding: Final = None
@@ -49,11 +50,12 @@ class RowWire:
         extra: bytes = b"",
         secrets: Sequence[str] = (),
         hints: Mapping[int, str] = HINTS,
+        schema: Schema | None = None,
     ) -> None:
         self.name: Final = name
         self.row: Final = row
         self.endpoint: Final = row.endpoint
-        self.schema: Final = schema_of(row)
+        self.schema: Final = schema or schema_of(row)
         self.secrets: Final = tuple(secrets)
         self._headers = (("Content-Type", "application/json"), *headers)
         self._shape = BodyShape(row.endpoint.slots, extra)

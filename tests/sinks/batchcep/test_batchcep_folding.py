@@ -147,47 +147,31 @@ def test_a_body_is_within_its_bound(rows: list[Row]) -> None:
 
 @given(_ROWS)
 def test_every_piece_leads_to_a_record_that_has_it(rows: list[Row]) -> None:
-    """An attribute leads to the record whose value won, an event to the first of its name."""
+    """An attribute leads to the record whose value won, an event to its own."""
     rows = folded(rows)
     batch = batch_of(rows)
     edits = Edits(batch)
     for index, edit in enumerate(json.loads(edits.body())):
         user = edit["identifiers"]["custom_id"]
         of_user = [(at, row) for at, row in enumerate(rows) if row[1] == user]
-        for key in edit.get("attributes", {}):
-            place = edits.find(index, base_of(key), event=False)
-            assert place == edits.find(index, key, event=False)
-            assert place is not None
+        winners = edits.winners(index)
+        assert winners.keys() == set(map(base_of, edit.get("attributes", {})))
+        for name, won in winners.items():
             winner = max(
-                at
-                for at, (slot, _, piece) in of_user
-                if slot == 0 and base_of(key) in map(base_of, piece)
+                at for at, (slot, _, piece) in of_user if slot == 0 and name in map(base_of, piece)
             )
-            assert batch.columns[place[0]].positions[place[1]] == winner
-        for event in edit.get("events", ()):
-            place = edits.find(index, event["name"], event=True)
-            assert place is not None
-            first = min(
-                at for at, (slot, _, piece) in of_user if slot and piece["name"] == event["name"]
-            )
-            assert batch.columns[place[0]].positions[place[1]] == first
+            assert batch.columns[0].positions[won] == winner
+        happened = edits.occurrences(index)
+        events = edit.get("events", [])
+        assert [each.name for each in happened] == [event["name"] for event in events]
+        for each, event in zip(happened, events, strict=True):
+            assert each.attributes == set(map(base_of, event.get("attributes", {})))
+        assert [batch.columns[each.place[0]].positions[each.place[1]] for each in happened] == [
+            at for at, (slot, _, _) in of_user if slot
+        ]
         slot, row = edits.first(index)
         assert batch.columns[slot].positions[row] == of_user[0][0]
         assert json.loads(bytes(edits.record((slot, row))))["at"] == of_user[0][0]
-
-
-def test_an_attribute_of_an_event_leads_to_it() -> None:
-    """Where neither an attribute nor an event has the name, an attribute of an event may."""
-    rows: list[Row] = [
-        (0, "u", {"x": 1}),
-        (1, "u", {"name": "x"}),
-        (1, "u", {"name": "seen", "attributes": {"date(y)": "2026-01-01T00:00:00Z"}}),
-    ]
-    edits = Edits(batch_of(rows))
-    assert edits.find(0, "y", event=False) == (1, 1)
-    assert edits.find(0, "x", event=False) == (0, 0)
-    assert edits.find(0, "x", event=True) == (1, 0)
-    assert edits.find(0, "z", event=True) is None
 
 
 def test_an_edit_closes_at_its_number_of_events() -> None:

@@ -37,8 +37,8 @@ def test_a_native_key_is_its_own_name() -> None:
 def test_the_first_name_keeps_a_slug() -> None:
     """First come, first served, in each space by itself."""
     names = Names()
-    names.claim("attribute", "plan", "Plan")
-    names.claim("attribute", "plan", "plan")
+    assert names.claim("attribute", "plan", "Plan")
+    assert not names.claim("attribute", "plan", "plan")
     assert names.holder("attribute", "plan") == "Plan"
     assert names.holder("event", "plan") is None
 
@@ -48,7 +48,16 @@ def test_a_full_table_takes_names_as_they_are_only() -> None:
     names = Names(most=1)
     assert names.has_room("a", "A")
     names.claim("attribute", "a", "A")
-    names.claim("attribute", "b", "b")
+    assert not names.claim("attribute", "b", "b")
     assert names.holder("attribute", "b") is None
     assert names.has_room("b", "b")
     assert not names.has_room("b", "B")
+
+
+def test_a_name_that_is_released_is_free() -> None:
+    """And there is room for another one."""
+    names = Names(most=1)
+    names.claim("attribute", "a", "A")
+    names.release("attribute", "a")
+    assert names.holder("attribute", "a") is None
+    assert names.claim("event", "b", "B")

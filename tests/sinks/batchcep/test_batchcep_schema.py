@@ -1,4 +1,4 @@
-"""Which records Batch CEP takes: collisions of names, trust, mending, and laws over any record."""
+"""Which records Batch CEP takes: surplus, mending, trust, and laws over any record."""
 
 from __future__ import annotations
 
@@ -52,68 +52,6 @@ def sent(schema: BatchCepSchema, kind: str, *records: Mapping[str, Any], **rules
         for taken in taken_by(schema, kind, *records, **rules)
         for chunk in taken.chunks
         for fragment in chunk.fragments
-    ]
-
-
-# --- names --------------------------------------------------------------------------------------
-
-
-def test_the_later_of_two_names_is_refused() -> None:
-    """Two attributes never become one: the first name of a run keeps the slug."""
-    records = (ID | {"Plan": 1}, ID | {"plan": 2}, ID | {"Plan": 3})
-    assert refused(schema_of(), "attributes", *records) == [(2, "name-collision", "plan")]
-
-
-def test_two_names_in_one_record_are_refused() -> None:
-    """Which of the values would win is nobody's to guess; the reason names both fields."""
-    _, found = schema_of().examine("attributes", ID | {"a b": 1, "a-b": 2}, NOW, validate=True)
-    (problem,) = found
-    assert (problem.code, problem.path) == ("name-collision", ("a-b",))
-    assert "'a-b'" in problem.reason
-    assert "'a b'" in problem.reason
-
-
-def test_a_record_that_is_refused_takes_no_name() -> None:
-    """Only what is sent can collide."""
-    records = (ID | {"Plan": 1, "dob": "?"}, ID | {"plan": 2})
-    assert refused(schema_of(), "attributes", *records) == [(1, "bad-date", "dob")]
-
-
-def test_events_do_not_collide_either() -> None:
-    """Nor does a purchase with an event of its name; what an event is called is in no reason."""
-    schema = schema_of()
-    events = (EVENT | {"name": "Paid"}, EVENT | {"name": "paid!"}, EVENT | {"name": "paid"})
-    assert refused(schema, "event", *events) == [(3, "event-name-collision", "name")]
-    purchase = ID | {"product_id": "p", "currency": "EUR", "price": 1, "time": TIME}
-    schema = schema_of()
-    assert refused(schema, "purchase", purchase) == []
-    assert refused(schema, "event", EVENT | {"name": "purchase"}) == [
-        (1, "event-name-collision", "name")
-    ]
-
-
-def test_names_are_apart_by_what_they_name() -> None:
-    """An attribute, an event, a property and a property of an object may share a slug."""
-    schema = schema_of()
-    assert refused(schema, "attributes", ID | {"Paid": 1}) == []
-    properties = {"paid": {"PAID": 1}}
-    assert refused(schema, "event", EVENT | {"properties": properties}) == []
-    properties = {"paid": {"paid": 1}}
-    assert refused(schema, "event", EVENT | {"properties": properties}) == [
-        (1, "name-collision", "properties.paid.paid")
-    ]
-
-
-def test_too_many_names_are_refused_where_they_would_change() -> None:
-    """A full table still takes a name that is its own slug."""
-    schema = schema_of(Names(most=2))
-    assert refused(schema, "event", EVENT | {"properties": {"A": 1}}) == []
-    assert refused(schema, "event", EVENT | {"properties": {"b": 1}}) == []
-    assert refused(schema, "event", EVENT | {"properties": {"B": 1}}) == [
-        (1, "too-many-names", "properties.B")
-    ]
-    assert refused(schema, "event", EVENT | {"name": "Other"}) == [
-        (1, "too-many-event-names", "name")
     ]
 
 
@@ -281,14 +219,3 @@ def test_what_is_sent_keeps_the_rules_of_the_destination(record: dict[str, Any])
                     assert is_slug(plain)
                 assert "" not in list(values_in(piece))
                 assert kind == "attributes" or None not in list(values_in(piece))
-
-
-@given(st.lists(st.sampled_from(["Plan", "plan", "PLAN", "a b", "a-b", "a_b", "c"]), max_size=8))
-def test_what_is_sent_under_one_name_came_from_one(names: list[str]) -> None:
-    """However the names come, those that go on tell their sources apart."""
-    schema, sources = schema_of(), dict[str, set[str]]()
-    for name in names:
-        for piece in sent(schema, "attributes", ID | {name: 1}):
-            for key in piece:
-                sources.setdefault(key, set()).add(name)
-    assert all(len(found) == 1 for found in sources.values())

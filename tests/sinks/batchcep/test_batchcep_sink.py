@@ -146,7 +146,7 @@ def test_only_attributes_may_be_repeated() -> None:
 def test_endpoints_count_users() -> None:
     """Their caps and budgets are in users, whatever each of them carries."""
     update, mass = ENDPOINTS["update"], ENDPOINTS["mass-update"]
-    assert (update.caps[0].users, mass.caps[0].users) == (200, 10_000)
+    assert (update.caps[0].users, mass.caps[0].users) == (200, 2_500)
     assert update.limits == (BucketLimit(300, UPDATE_BURST),)
     assert mass.limits == (PaceLimit(MASS_UPDATE_RATE),)
     assert mass.path == "/2.11/profiles/mass-update"
@@ -165,6 +165,19 @@ def test_users_per_request_are_a_setting() -> None:
     assert row.caps[0].total == 1_000 * RECORDS_PER_USER
     with pytest.raises(ConfigError, match=r"'edits' .* at most 1,000 for the endpoint update"):
         endpoint_of("update", BatchCepSettings(edits=1_001))
+    mass = endpoint_of("mass-update", BatchCepSettings(edits=10_000))
+    assert (mass.caps[0].users, mass.caps[0].body_bytes) == (10_000, 8_000_000)
+
+
+@pytest.mark.parametrize(("name", "usual"), [("update", 4_000_000), ("mass-update", 8_000_000)])
+def test_the_bytes_of_a_request_are_a_setting(name: str, usual: int) -> None:
+    """No figure is documented; the least still has room for every user's edit and a record."""
+    assert ENDPOINTS[name].caps[0].body_bytes == usual
+    settings = BatchCepSettings(body_bytes=1_000_000, edits=1_000)
+    (caps,) = endpoint_of(name, settings).caps
+    assert (caps.body_bytes, caps.users) == (1_000_000, 1_000)
+    wire = wire_of("mass-update", body_bytes=1_000_000, edits=10_000)
+    assert wire.overhead + 100_000 < wire.endpoint.caps[0].body_bytes
 
 
 def test_an_unknown_endpoint_is_refused() -> None:
@@ -204,13 +217,13 @@ async def test_the_destination_is_opened_by_the_environment() -> None:
     """With an endpoint and settings out of those that it documents."""
     assert DESTINATION.settings is MEANINGS
     assert tuple(DESTINATION.endpoints) == ("update", "mass-update")
-    sink = DESTINATION.opened(ENVIRON, Choice())
+    sink = DESTINATION.open(ENVIRON, Choice())
     assert (sink.name, sink.endpoint.name, sink.host) == ("batch-cep", "update", "127.0.0.1:9")
     assert sink.wire.secrets == (KEY, PROJECT)
     assert sink.overhead > 200 * 60
     await sink.aclose()
     choice = Choice(endpoint="mass-update", settings={"edits": "5", "version": "2.13"})
-    sink = DESTINATION.opened(DESTINATION.sandboxed(URL, "k"), choice)
+    sink = DESTINATION.open(DESTINATION.sandboxed(URL, "k"), choice)
     assert sink.endpoint.path == "/2.13/profiles/mass-update"
     assert sink.endpoint.caps[0].users == 5
     await sink.aclose()
@@ -224,10 +237,18 @@ def test_what_is_missing_is_named(missing: str) -> None:
         BatchCepSink.from_env(environ)
 
 
-def test_an_auth_that_is_not_there_is_refused() -> None:
-    """There is one way only."""
-    with pytest.raises(ConfigError, match="knows no auth 'body'"):
-        DESTINATION.opened(ENVIRON, Choice(auth="body"))
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Choice(auth="body"), "unknown auth 'body' of batch-cep: it is one of bearer"),
+        (Choice("track"), "unknown endpoint 'track' of batch-cep: it is one of update, mass-"),
+        (Choice(settings={"speed": "9"}), "unknown setting 'speed' .* version, purchase_event"),
+    ],
+)
+def test_what_is_not_there_is_refused(choice: Choice, said: str) -> None:
+    """The error names what there is."""
+    with pytest.raises(ConfigError, match=said):
+        DESTINATION.open(ENVIRON, choice)
 
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

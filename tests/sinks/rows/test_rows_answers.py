@@ -10,7 +10,7 @@ import pytest
 from ingest.outcomes import Delivered, Invalid, ItemError, Outcome, Refused, Remark, Response
 from ingest.records import EMPTY_COLUMN, Batch, Column, UserKey
 from ingest.sinks.rows import ROWS
-from ingest.sinks.rows.answers import SAID, interpret_row
+from ingest.sinks.rows.answers import interpret_row
 
 UNKNOWN = "the destination knows no such user"
 
@@ -73,8 +73,9 @@ def test_an_unknown_user_who_was_not_sent(entry: object) -> None:
     """It names no record: the answer is kept as a remark, without the value."""
     of = batch("delete", "a", "b")
     outcome = answer("delete", of, {"message": "success", "invalid_user_ids": [entry]})
-    reason = f"'invalid_user_ids' names no record of the request: {UNKNOWN}"
-    assert outcome == Delivered(201, remarks=(Remark(SAID, reason),))
+    code = "unplaced-invalid-user-ids-the-destination-knows-no-such-user"
+    summary = f"an entry of 'invalid_user_ids' names no record of the request: {UNKNOWN}"
+    assert outcome == Delivered(201, remarks=(Remark(code, summary),))
 
 
 @pytest.mark.parametrize(
@@ -133,8 +134,11 @@ def test_an_error_of_nobody_is_a_remark(entry: object) -> None:
     outcome = answer("rename", batch("rename", "a"), {"message": "success", "rename_errors": entry})
     assert isinstance(outcome, Delivered)
     assert outcome.rejected == ()
-    (remark,) = {one.reason for one in outcome.remarks if "busy" in one.reason}
-    assert remark == "'rename_errors' names no record of the request: busy"
+    busy = Remark(
+        "unplaced-rename-errors-busy",
+        "an entry of 'rename_errors' names no record of the request: busy",
+    )
+    assert busy in outcome.remarks
 
 
 @pytest.mark.parametrize(
@@ -181,4 +185,39 @@ def test_a_cut_answer_of_a_send_is_told() -> None:
     response = Response(201, {}, b'{"deleted":1}', 0.0, truncated=True)
     outcome = interpret_row(ROWS["delete"], batch("delete", "a"), response)
     assert isinstance(outcome, Delivered)
-    assert "cut short" in outcome.remarks[0].reason
+    assert "cut short" in outcome.remarks[0].summary
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    [
+        ({"deleted": 3, "message": "success"}, {}),
+        ({"deleted": 3}, {}),
+        ({"deleted": 1, "message": "success"}, {"fewer-than-sent": 2}),
+        ({"deleted": 2, "invalid_user_ids": ["u2"]}, {}),
+        ({"error": "internal failure"}, {"odd-message": 1}),
+        ({"status": "failed"}, {"answer-without-message": 1}),
+    ],
+)
+def test_a_success_is_asked_for_how_many_it_was_done(
+    body: dict[str, Any], codes: dict[str, int]
+) -> None:
+    """What the answer does not say, or says of fewer users than were sent, is remarked."""
+    outcome = answer("delete", batch("delete", "u1", "u2", "u3"), body)
+    assert isinstance(outcome, Delivered)
+    assert sum(remark.count for remark in outcome.remarks) == sum(codes.values())
+    assert all(any(remark.code.startswith(code) for remark in outcome.remarks) for code in codes), (
+        outcome.remarks
+    )
+
+
+def test_a_count_of_unknown_users_is_no_name_of_one() -> None:
+    """The user called 3 is not refused by it; and an id is what it is, in its own letters."""
+    two = batch("delete", "3", "abc")
+    counted = answer("delete", two, {"message": "success", "invalid_user_ids": 3})
+    assert isinstance(counted, Delivered)
+    assert counted.rejected == ()
+    assert len(counted.remarks) == 1
+    other = answer("delete", two, {"message": "success", "invalid_user_ids": ["ABC"]})
+    assert isinstance(other, Delivered)
+    assert other.rejected == ()

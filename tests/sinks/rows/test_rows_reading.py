@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ingest.codec import dumps
+from ingest.errors import InputError
 from ingest.forms import LINE_TOO_LONG, Found, Misformed
 from ingest.sinks.rows import ROWS
 from ingest.sinks.rows.schema import RowSchema
@@ -60,24 +62,45 @@ def test_a_plain_line_is_an_id(line: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "header"),
+    ("row", "heading"),
     [
         ("delete", "external_id"),
-        ("remove", '"external_id"'),
+        ("delete", "EXTERNAL_ID"),
+        ("remove", '"external_ids"'),
         ("bounce-remove", "email"),
-        ("spam-remove", "email\r"),
+        ("spam-remove", "Email_Address\r"),
     ],
 )
-def test_the_header_of_a_list_is_no_record(row: str, header: str) -> None:
-    """A line that is exactly the name of the field holds nothing."""
-    assert read(row, header) == []
+def test_the_heading_of_a_list_is_no_record(row: str, heading: str) -> None:
+    """However it is written; anywhere but in the first line it is a value like any other."""
+    assert RowSchema(ROWS[row]).heading(heading.encode())
+    (one,) = read(row, heading)
+    assert isinstance(one, Found)
 
 
-def test_the_header_of_another_column_is_refused() -> None:
-    """A list of braze ids is not taken for one of external ids without a word."""
-    said = refused("delete", "braze_id")
-    assert (said.code, said.field) == ("other-column", "braze_id")
-    assert "write objects with 'braze_id'" in said.reason
+@pytest.mark.parametrize("heading", ["braze_id", "EMAIL", "user_alias", "id", '"user_id"', "phone"])
+def test_the_heading_of_another_column_ends_the_run(heading: str) -> None:
+    """A list of braze ids is not taken for one of external ids: what would be deleted is others."""
+    with pytest.raises(InputError, match=f"the heading '{heading.strip(chr(34)).lower()}'"):
+        RowSchema(ROWS["delete"]).heading(heading.encode())
+
+
+@pytest.mark.parametrize("line", ["u1", '{"external_id": "u1"}', "", "\xff", "7"])
+def test_what_is_no_heading_is_read(line: str) -> None:
+    """Values, objects and anything else; and a row of objects has no headings at all."""
+    assert not RowSchema(ROWS["delete"]).heading(line.encode("latin-1"))
+    assert not RowSchema(ROWS["rename"]).heading(b"external_id")
+
+
+def test_a_held_message_is_not_sent_again_by_accident() -> None:
+    """It may have arrived: somebody has to say that it did not."""
+    lettered = {"record": {"campaign_id": "c", "external_user_id": "u"}, "column": "held"}
+    line = dumps({"kind": "trigger-send", **lettered})
+    (said,) = RowSchema(ROWS["trigger-send"]).read(line, None)
+    assert isinstance(said, Misformed)
+    assert said.code == "held-before"
+    again = dumps({"kind": "delete", "record": {"external_id": "u"}, "column": "held"})
+    assert isinstance(next(iter(RowSchema(ROWS["delete"]).read(again, None))), Found)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +174,6 @@ def test_a_raw_dead_letter_is_read_again(raw: str) -> None:
         ({"record": 7}, "not-an-object", ""),
         ({"raw": 7}, "not-json", "raw"),
         ({"raw": "  "}, "not-json", "raw"),
-        ({"raw": "external_id"}, "not-an-object", ""),
         ({"raw": "[]"}, "not-an-object", ""),
         ({"raw": "", "code": LINE_TOO_LONG, "kind": "unknown"}, LINE_TOO_LONG, ""),
         ({"raw": "u1", "kind": "unknown"}, "wrong-kind", "kind"),

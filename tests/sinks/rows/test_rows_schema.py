@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from ingest.forms import Found
 from ingest.intake import Intake, IntakeRules
 from ingest.records import Partition, UserKey
 from ingest.sinks.rows import ROWS
-from ingest.sinks.rows.data import MAX_TRIGGER_PROPERTIES
 from ingest.sinks.rows.schema import RowSchema
 from ingest.validation import Problem
 
@@ -140,10 +140,10 @@ def test_what_is_wrong(row: str, value: dict[str, Any], expected: list[tuple[str
     assert codes(row, value) == expected
 
 
-@pytest.mark.parametrize(("more", "good"), [(0, True), (1, False)])
-def test_trigger_properties_have_a_size(more: int, good: bool) -> None:
+@pytest.mark.parametrize(("size", "good"), [(51_200, True), (51_201, False)])
+def test_trigger_properties_have_a_size(size: int, good: bool) -> None:
     """The bytes of the encoded object count."""
-    text = "x" * (MAX_TRIGGER_PROPERTIES - len('{"a":""}') + more)
+    text = "x" * (size - len('{"a":""}'))
     value = {"campaign_id": "c", "external_user_id": "u", "trigger_properties": {"a": text}}
     assert (codes("trigger-send", value) == []) is good
 
@@ -168,6 +168,40 @@ def test_on_trust_only_what_is_needed_is_asked_for() -> None:
         ("unknown-field", "plan")
     ]
     assert codes("push-remove", {"app_id": "a"}, validate=False) == [("missing-field", "token")]
+
+
+REQUEST_FIELDS = [
+    *[("trigger-send", name) for name in ("broadcast", "audience", "recipients", "schedule")],
+    *[("trigger-send", name) for name in ("attachments", "api_key")],
+    ("identify", "aliases_to_identify"),
+    ("alias-new", "user_aliases"),
+    ("rename", "external_id_renames"),
+    ("push-remove", "push_tokens"),
+    ("push-remove", "app_group_id"),
+    ("delete", "external_ids"),
+    ("bounce-remove", "api_key"),
+]
+
+
+@pytest.mark.parametrize(("row", "name"), REQUEST_FIELDS)
+def test_a_field_of_the_whole_request_is_in_no_item(row: str, name: str) -> None:
+    """It is refused, on trust as well, or dropped where that was chosen; a null is not there."""
+    record = json.loads(ROWS[row].endpoint.example)
+    given: Any
+    for given in (True, {"AND": []}, "x"):
+        for validate in (True, False):
+            assert codes(row, record | {name: given}, validate=validate) == [
+                ("request-field", name)
+            ]
+    assert codes(row, record | {name: None}) == []
+    items = []
+    for value in (7, None):
+        line = json.dumps(record | {name: value}).encode()
+        intake = Intake(IntakeRules(on_bad_field="drop"), RowSchema(ROWS[row]))
+        (taken,) = intake.take(0, [line], 1)
+        items += [bytes(fragment) for chunk in taken.chunks for fragment in chunk.fragments]
+    assert len(items) == 2
+    assert not any(name.encode() in item for item in items)
 
 
 # --- encoding -----------------------------------------------------------------------------------
@@ -218,7 +252,7 @@ def test_what_is_sent(row: str, line: str, expected: tuple[int, bytes, Partition
 
 def test_a_field_that_would_be_lost_can_be_dropped() -> None:
     """The user may choose to send the id alone: then it is warned of."""
-    lines = [b'{"external_id": "u1", "plan": "pro"}', b"external_id", b"u2"]
+    lines = [b"external_id", b'{"external_id": "u1", "plan": "pro"}', b"u2"]
     refusing = Intake(IntakeRules(), RowSchema(ROWS["delete"]))
     dropping = Intake(IntakeRules(on_bad_field="drop"), RowSchema(ROWS["delete"]))
     (taken,) = refusing.take(0, lines, 1)
@@ -227,7 +261,7 @@ def test_a_field_that_would_be_lost_can_be_dropped() -> None:
     assert (taken.read, taken.warned) == ({"delete": 2}, 1)
     (chunk,) = taken.chunks
     assert [bytes(fragment) for fragment in chunk.fragments] == [b'"u1"', b'"u2"']
-    assert list(chunk.lines) == [1, 3]
+    assert list(chunk.lines) == [2, 3]
 
 
 def test_records_of_another_partition_begin_a_chunk() -> None:
