@@ -377,7 +377,7 @@ def test_a_dead_destination(tmp_path: Path, mixed: Path) -> None:
     assert ended.status == 75, ended.stderr
     assert set(ended.records) == {"read", "pending"}
     assert not ended.letters
-    assert "run the same command" in ended.stderr
+    assert "Run the same command again" in ended.stderr
 
 
 @pytest.mark.parametrize(
