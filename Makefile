@@ -7,8 +7,8 @@ STAMP := $(VENV)/.installed
 
 # The modules that decide and do no I/O: every line and branch of them is covered by tests.
 # tests/test_layering.py keeps this list and the tree in step. The wires in sinks/ are as pure.
-CORE := balance batcher breaker codec errors filling forms health inflight intake learning limits lots meters \
-        outcomes profiles proving queues quoting rates records resends retry samples schemas settings validation
+CORE := balance batcher breaker codec columns errors filling forms health inflight intake learning limits lots meters \
+        outcomes profiles proving queues quoting ranges rates records resends retry samples schemas settings validation
 empty :=
 comma := ,
 space := $(empty) $(empty)
@@ -66,9 +66,9 @@ $(STAMP): pyproject.toml
 	    || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" || true
 	if $(BIN)/python -m pip install --help | grep -q -- --group; then \
-	    $(BIN)/python -m pip install --quiet -e '.[cli]' $(addprefix --group ,$(GROUPS)); \
+	    $(BIN)/python -m pip install --quiet -e '.[cli,files,remote]' $(addprefix --group ,$(GROUPS)); \
 	else \
 	    $(BIN)/python -c 'import sys, tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; print(*(need for name in sys.argv[1:] for need in groups[name]), sep="\n")' $(GROUPS) > $(VENV)/groups.txt \
-	    && $(BIN)/python -m pip install --quiet -e '.[cli]' -r $(VENV)/groups.txt; \
+	    && $(BIN)/python -m pip install --quiet -e '.[cli,files,remote]' -r $(VENV)/groups.txt; \
 	fi
 	touch $(STAMP)

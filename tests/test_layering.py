@@ -22,6 +22,7 @@ CORE: Final = {
     "balance",
     "batcher",
     "breaker",
+    "columns",
     "filling",
     "forms",
     "health",
@@ -36,6 +37,7 @@ CORE: Final = {
     "proving",
     "queues",
     "quoting",
+    "ranges",
     "rates",
     "resends",
     "retry",
@@ -78,7 +80,9 @@ OWNERS: Final = {
     "tomllib": {"cli", "settings"},
     "uvloop": {"cli"},
     "yarl": {"sinks.http", "sandbox.server"},
-    "zstandard": {"sources.files"},
+    "zstandard": {"sources.streams"},
+    "pyarrow": {"sources.parquet"},
+    "fsspec": {"sources.remote"},
 }
 """The modules or packages that may import a dependency; replacing it changes nothing else."""
 

@@ -6,7 +6,7 @@ long to be held. It does no I/O and does not know files, compression or JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -27,6 +27,32 @@ Piece = bytes | bytearray
 """Some text as it was read; a bytearray is a buffer that the next piece will overwrite."""
 
 
+class Unfit(msgspec.Struct, frozen=True, gc=False):
+    """A row of a table that makes no record: `raw` is its text as it lies there, perhaps cut.
+
+    `line` is the 1-based line it begins on; `code`, `field`, `reason` and `summary` are those of a
+    refusal: the summary says of any such row what the reason says of this one.
+    """
+
+    line: int
+    code: str
+    field: str
+    reason: str
+    raw: bytes
+    summary: str = ""
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """A place to go on from: what begins at byte `offset` of an input is its line `line`.
+
+    `ordinal` is that of the record there, for whoever numbers records; a source only hands it on.
+    """
+
+    offset: int
+    line: int
+    ordinal: int
+
+
 class Block(msgspec.Struct, frozen=True, gc=False):
     """Whole lines of one input, or one mark of a line that was too long to be held.
 
@@ -35,6 +61,12 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     the input consumed so far: for progress, and exact (the end of the block) where the input is
     not compressed. `oversize` holds (line, length in bytes without its newline) of lines left out;
     such a block has no data, so that the line numbers of all the others stay right.
+
+    A table's rows come as lines of NDJSON. Where those are not numbered one by one from
+    `first_line` on, `line_numbers` has the number of each in the file: the line its row begins on.
+    `unfit` holds the rows that make no record; they lie between the lines, by their numbers, and
+    both are in the order of the file. `next_line` is then the number of what follows the block.
+    Without `resumable` no reading can begin there: a bad row has to be seen to judge the next.
     """
 
     part: int
@@ -42,6 +74,23 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     first_line: int
     end_offset: int
     oversize: tuple[tuple[int, int], ...] = ()
+    line_numbers: Sequence[int] | None = None
+    unfit: tuple[Unfit, ...] = ()
+    next_line: int = 0
+    resumable: bool = True
+
+    def numbers(self) -> Sequence[int]:
+        """Return the number in the file of each of `lines`."""
+        if self.line_numbers is not None:
+            return self.line_numbers
+        return range(self.first_line, self.first_line + _count_lines(self.data))
+
+    @property
+    def following(self) -> int:
+        """The 1-based number of the line that follows the block, where `end_offset` leads to."""
+        if self.next_line:
+            return self.next_line
+        return self.first_line + _count_lines(self.data) + len(self.oversize)
 
     def lines(self) -> list[bytes]:
         """Return the lines without their ends (LF or CRLF); blank lines keep their place."""
@@ -51,6 +100,10 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         if b"\r" in self.data:
             lines = [line.removesuffix(b"\r") for line in lines]
         return lines
+
+
+def _count_lines(data: bytes) -> int:
+    return data.count(NEWLINE) + bool(data and not data.endswith(NEWLINE))
 
 
 class BlockSource(Protocol):
@@ -76,15 +129,16 @@ def split_blocks(
     *,
     max_line_bytes: int = MAX_LINE_BYTES,
     offset: Callable[[int], int] = lambda unread: 0,
+    line: int = 1,
 ) -> Iterator[Block]:
     """Cut text that arrives in pieces of any size into blocks of whole lines.
 
     Each block ends at the last newline known so far; the line begun after it is carried over, up to
     `max_line_bytes` (without its newline), beyond which its bytes are counted and let go. The
     blocks' data, joined, is the text without those lines. `offset(unread)` is asked for the raw
-    offset that lies `unread` bytes of text before the end of the current piece.
+    offset that lies `unread` bytes of text before the end of the current piece. `line` is the
+    number of the first line.
     """
-    line = 1
     begun: list[Piece] = []  # the line whose end has not come yet
     length = 0  # of that line so far; `begun` is empty once it is too long
     for piece in pieces:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Final
+from typing import Final, Literal
 
 UTF8_BOM: Final = b"\xef\xbb\xbf"
 
@@ -18,6 +18,9 @@ ENDINGS: Final = (".ndjson", ".jsonl", ".json")
 
 LIST_ENDINGS: Final = (*ENDINGS, ".txt", ".csv")
 """The same where a line may be a value alone."""
+
+TABLE_ENDINGS: Final = (".csv", ".tsv", ".parquet")
+"""Name endings of tables, read from a directory where tables are taken."""
 
 COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 """What each ending of a compressed file stands for."""
@@ -45,9 +48,12 @@ _NO_USER: Final = (
     "A catalog, for one, is not."
 )
 
+PARQUET: Final = b"PAR1"
+"""What a Parquet file begins, and ends, with."""
+
 _MAGIC: Final = (
     (
-        b"PAR1",
+        PARQUET,
         "a Parquet file",
         "duckdb -c \"COPY (FROM '{raw}') TO '{raw}.ndjson' (FORMAT json)\"",
     ),
@@ -83,12 +89,57 @@ def compression(head: bytes, name: str) -> str | None:
     return next((kind for end, kind in COMPRESSIONS.items() if name.lower().endswith(end)), None)
 
 
-def is_ndjson_name(name: str, *, lists: bool = False) -> bool:
-    """Tell whether a file of a directory is taken for NDJSON, or for a list, by its name alone."""
-    return _plain_name(name).endswith(LIST_ENDINGS if lists else ENDINGS)
+def is_ndjson_name(name: str, *, lists: bool = False, tables: bool = False) -> bool:
+    """Tell whether a file of a directory is taken for what is read, by its name alone.
+
+    That is NDJSON, or with `lists` a list, or with `tables` a table.
+    """
+    endings = (LIST_ENDINGS if lists else ENDINGS) + (TABLE_ENDINGS if tables else ())
+    return plain_name(name).endswith(endings)
 
 
-def _plain_name(name: str) -> str:
+def is_table_name(name: str) -> bool:
+    """Tell whether a name promises a text table; what is in the file is more to be believed."""
+    return plain_name(name).endswith((".csv", ".tsv", ".tab"))
+
+
+def looks_like_table(head: bytes, name: str) -> bool:
+    """Tell whether the first bytes of a file are those of a text table, not of lines of JSON."""
+    text = head.removeprefix(UTF8_BOM).decode("utf-8", "replace")
+    lines = [line.rstrip() for line in text.split("\n", maxsplit=_LOOKED_AT) if line.strip()]
+    if not lines or lines[0].lstrip()[:1] in ("[", "<"):
+        return False
+    lines[0] = lines[0].lstrip()
+    return bool(_columns(lines, named=is_table_name(name)))
+
+
+Form = Literal["ndjson", "table", "parquet"]
+
+
+def form_of(head: bytes, name: str) -> Form:
+    """Return what the first bytes of a file, and then its name, say that it is.
+
+    What is none of them is taken for NDJSON, which is where it is refused.
+    """
+    if head.startswith(PARQUET):
+        return "parquet"
+    wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) and is_table_name(name)
+    if wide or looks_like_table(head, name):
+        return "table"
+    # A name that promises a form is believed against what could be anything.
+    if plain_name(name).endswith(".parquet") and not conclusive(head):
+        return "parquet"
+    return "ndjson"
+
+
+def foreign(head: bytes) -> str | None:
+    """Return what a file is, and a command that converts it, if it is neither text nor Parquet."""
+    return next(
+        (what for magic, what, _ in _MAGIC if head.startswith(magic) and magic != PARQUET), None
+    )
+
+
+def plain_name(name: str) -> str:
     """Return a name in lower case, without the ending of a compression."""
     name = name.lower()
     for ending in COMPRESSIONS:
@@ -136,7 +187,7 @@ def refusal(head: bytes, name: str, *, lists: bool = False) -> str | None:
             f"{name} is JSON, but not one object a line; {_OBJECTS}. "
             f"Convert it first:  jq -c {program} {file} > {out}"
         )
-    columns = _columns(lines, named=_plain_name(name).endswith((".csv", ".tsv")))
+    columns = _columns(lines, named=plain_name(name).endswith((".csv", ".tsv")))
     if lists and columns:
         if not any(delimiter in lines[0] for delimiter in _DELIMITERS):
             return None

@@ -14,6 +14,7 @@ from typing import Final
 
 from ingest.errors import InputError
 from ingest.sources.formats import is_ndjson_name
+from ingest.sources.remote import is_url, listed, shown
 
 STDIN: Final = "-"
 
@@ -25,21 +26,21 @@ StrPath = str | os.PathLike[str]
 
 
 def expand(
-    paths: Sequence[StrPath], *, lists: bool = False
+    paths: Sequence[StrPath], *, lists: bool = False, tables: bool = False
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return (the inputs that are meant, in order; what was left out of directories).
 
     Globs and directories expand sorted, directories to the NDJSON files right in them (with `lists`
-    to .txt and .csv too), by name; a folder that is left out has a slash at its end.
-    Raises `InputError` for what matches nothing, is not there, holds no NDJSON, or is named twice
-    (its records would be sent twice).
+    to .txt and .csv too, with `tables` to tables), by name; URLs stay as they are. A folder that is
+    left out has a slash at its end. Raises `InputError` for what matches nothing, is not there,
+    holds no NDJSON, or is named twice (its records would be sent twice).
     """
     found: list[str] = []
     ignored: list[str] = []
     for path in paths:
         for match in _matches(os.fspath(path)):
-            if os.path.isdir(match):
-                found.extend(_of_directory(match, ignored, lists=lists))
+            if not is_url(match) and os.path.isdir(match):
+                found.extend(_of_directory(match, ignored, lists=lists, tables=tables))
             else:
                 found.append(match)
     if not found:
@@ -73,16 +74,14 @@ def _matches(path: str) -> list[str]:
     """Return what one argument stands for: itself if it is there, else what its pattern matches."""
     if path == STDIN:
         return [path]
+    if is_url(path):
+        return listed(path)
     try:
         os.stat(path)
     except (OSError, ValueError) as error:
         problem = error
     else:
         return [path]
-    if "://" in path:
-        raise InputError(
-            f"{path} is not a local path: copy it here first, or pipe it in and import -."
-        )
     if glob.has_magic(path):
         matches = sorted(glob.glob(path, recursive=True))
         # `**` matches directories and their files: the files are meant then.
@@ -94,7 +93,7 @@ def _matches(path: str) -> list[str]:
     raise InputError(f"{path} cannot be opened: {why(problem)}.")
 
 
-def _of_directory(path: str, ignored: list[str], *, lists: bool) -> list[str]:
+def _of_directory(path: str, ignored: list[str], *, lists: bool, tables: bool) -> list[str]:
     """Return the NDJSON files of a directory, and note what else it holds."""
     try:
         entries = sorted(
@@ -104,14 +103,17 @@ def _of_directory(path: str, ignored: list[str], *, lists: bool) -> list[str]:
         )
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {why(error)}.") from None
-    taken = [entry for entry in entries if is_ndjson_name(entry, lists=lists)]
+    taken = [entry for entry in entries if is_ndjson_name(entry, lists=lists, tables=tables)]
     if not taken:
-        endings = ".ndjson, .jsonl, .json, .txt or .csv" if lists else ".ndjson, .jsonl or .json"
-        what = "files to send" if lists else "NDJSON files"
+        endings, what = ".ndjson, .jsonl or .json", "NDJSON files"
+        if lists:
+            endings, what = ".ndjson, .jsonl, .json, .txt or .csv", "files to send"
+        elif tables:
+            endings, what = ".ndjson, .jsonl, .json, .csv, .tsv or .parquet", "files to import"
         raise InputError(
             f"{path} is a directory without {what} ({endings}, also with .gz or .zst)."
         )
-    ignored.extend(entry for entry in entries if not is_ndjson_name(entry, lists=lists))
+    ignored.extend(entry for entry in entries if entry not in taken)
     return taken
 
 
@@ -119,8 +121,8 @@ def _refuse_twice(found: list[str]) -> None:
     """Raise if two names lead to one file."""
     seen: set[str] = set()
     for name in found:
-        real = name if name == STDIN else os.path.realpath(name)
+        real = name if name == STDIN or is_url(name) else os.path.realpath(name)
         if real in seen:
-            shown = "stdin (-)" if name == STDIN else name
-            raise InputError(f"{shown} is named twice: its records would be sent twice.")
+            named = "stdin (-)" if name == STDIN else shown(name)
+            raise InputError(f"{named} is named twice: its records would be sent twice.")
         seen.add(real)

@@ -107,3 +107,14 @@ def test_a_line_too_long_is_not_held() -> None:
         (3, b"b", ()),
     ]
     assert peak < 1_000_000
+
+
+def test_lines_are_numbered_by_the_block_where_it_says_so() -> None:
+    """Else one by one from the first; what follows the block has the next number."""
+    plain = Block(0, b"a\nb", 7, 0)
+    assert list(plain.numbers()) == [7, 8]
+    assert (plain.following, Block(0, b"a\n", 7, 0).following) == (9, 8)
+    assert Block(0, b"", 7, 0, ((7, 99),)).following == 8
+    table = Block(0, b"a\nb", 7, 0, line_numbers=(7, 10), next_line=15)
+    assert list(table.numbers()) == [7, 10]
+    assert table.following == 15

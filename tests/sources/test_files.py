@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import InputError, MissingExtra
-from ingest.sources.base import Block
+from ingest.sources.base import Block, Start
 from ingest.sources.files import FileSource
 from ingest.sources.formats import UTF8_BOM
 
@@ -341,3 +341,39 @@ def test_leaving_off_early_closes_the_file(tmp_path: Path) -> None:
     blocks = FileSource([write(tmp_path / "a.ndjson", TEXT)]).blocks()
     next(blocks)
     blocks.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+@pytest.mark.parametrize("ending", ["", *CODINGS])
+@given(at=st.integers(0, 40))
+def test_reading_goes_on_at_a_start(
+    tmp_path_factory: pytest.TempPathFactory, ending: str, at: int
+) -> None:
+    """A plain file is sought in, a compressed one read again; lines keep their numbers."""
+    long = b"x" * 700
+    text = b"{}\r\n" + b"\n".join([*LINES[:400], long, b"", *LINES[:9]])
+    pack = CODINGS.get(ending, bytes)
+    file = write(tmp_path_factory.mktemp("start") / f"a.json{ending}", pack(text))
+    blocks = read(file, block_bytes=500, max_line_bytes=600)
+    cut = min(at, len(blocks) - 1)
+    source = FileSource([file], block_bytes=333, max_line_bytes=600)
+    source.start_at({0: Start(blocks[cut].end_offset, blocks[cut].following, 7)})
+    again = list(source.blocks())
+    assert text_of(again) == text_of(blocks[cut + 1 :])
+    assert numbers_of(again) == numbers_of(blocks[cut + 1 :])
+
+
+def numbers_of(blocks: list[Block]) -> list[int]:
+    """The numbers of all lines, those of lines too long among them."""
+    return sorted(
+        [number for block in blocks for number in block.numbers()]
+        + [line for block in blocks for line, _ in block.oversize]
+    )
+
+
+def test_a_start_that_begins_no_line_is_refused(tmp_path: Path) -> None:
+    """Nothing is read from amid a line, nor behind the end: the file was changed."""
+    source = FileSource([write(tmp_path / "a.json", TEXT)])
+    for offset in (7, len(TEXT) + 1):
+        source.start_at({0: Start(offset, 2, 1)})
+        with pytest.raises(InputError, match=r"a\.json has no line .*the file was changed"):
+            list(source.blocks())

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.sources.formats import UTF8_BOM, compression, conclusive, is_ndjson_name, refusal
+from ingest.sources.formats import (
+    UTF8_BOM,
+    compression,
+    conclusive,
+    form_of,
+    is_ndjson_name,
+    refusal,
+)
 
 OBJECT = b'{"attributes": {"external_id": "u1"}}\n'
 
@@ -153,3 +160,26 @@ def test_lists_of_a_directory_are_read_where_they_are_meant() -> None:
         assert not is_ndjson_name(name)
     assert is_ndjson_name("ids.ndjson", lists=True)
     assert not is_ndjson_name("ids.parquet", lists=True)
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "form"),
+    [
+        (b'{"a":1}\n', "a.csv", "ndjson"),
+        (b"external_id,plan\nu1,pro\n", "a.ndjson", "table"),
+        (b"external_id,plan\nu1,pro\n", "stdin", "table"),
+        (b"anything\n", "a.csv.gz", "table"),
+        (b"\xef\xbb\xbfid;plan\nu1;x\n", "a.tsv", "table"),
+        (b"i\x00", "a.csv", "table"),
+        ("id,x\n".encode("utf-16"), "a.csv", "table"),
+        (b"PAR1\x15", "a.csv", "parquet"),
+        (b"", "a.parquet", "parquet"),
+        (b'{"a":1}\n', "a.parquet", "ndjson"),
+        (b"", "a.csv", "ndjson"),
+        (b"<html>", "a.csv", "ndjson"),
+        (b"Some words, and more", "notes", "ndjson"),
+    ],
+)
+def test_the_form_is_told_by_content_before_the_name(head: bytes, name: str, form: str) -> None:
+    """What cannot be told is NDJSON, which refuses what it is not."""
+    assert form_of(head, name) == form

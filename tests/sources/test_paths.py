@@ -64,7 +64,7 @@ def test_a_name_that_looks_like_a_glob_is_a_name_where_it_exists(here: Path) -> 
         (["a.json", "./a.json"], "named twice"),
         (["a.json", "*.json"], "named twice"),
         (["-", "-"], r"stdin \(-\) is named twice"),
-        (["s3://bucket/users.ndjson"], "not a local path"),
+        (["s3://b/a.json", "s3://b/a.json"], "s3://b/a.json is named twice"),
         (["a.json/b"], "a.json/b cannot be opened"),
         (["nul\0"], "cannot be opened"),
     ],

@@ -265,3 +265,45 @@ def test_letters_may_go_to_a_device() -> None:
     file.write([letter(record=dumps({"a": 1}))], NOW)
     file.close()
     assert file.written == 1
+
+
+def test_a_full_disk_is_relieved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody gives room the letter is written after all; where nobody does, it is said."""
+    file = DeadLetterFile(tmp_path / "letters", run="r1")
+    write, room = os.write, [False, True]
+
+    def full(fd: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    def relieve() -> bool:
+        room[0] = room[1]
+        return room[1]
+
+    monkeypatch.setattr(os, "write", full)
+    file.relief = relieve
+    file.write([letter()], NOW)
+    assert file.length == file.path.stat().st_size
+    room[:] = [False, False]
+    with pytest.raises(LocalFailure, match="No space left"):
+        file.write([letter()], NOW)
+
+
+def test_what_keeps_nothing_has_no_length() -> None:
+    """A device that letters are thrown into is neither measured nor cut nor synced."""
+    file = DeadLetterFile(Path(os.devnull), run="r1")
+    file.write([letter()], NOW)
+    file.sync()
+    assert (file.length, file.cut(0)) == (0, 0)
+    file.close()
+
+
+def test_a_file_that_cannot_be_cut_is_said(tmp_path: Path) -> None:
+    """What the journal did not settle must not stay among the letters."""
+    file = DeadLetterFile(tmp_path / "letters", run="r1")
+    file.write([letter()], NOW)
+    file.close()
+    file.path.unlink()
+    with pytest.raises(LocalFailure, match="cannot cut the dead letters"):
+        file.cut(0)

@@ -1,0 +1,258 @@
+"""Writing a run down while it runs: in groups, in a thread of its own, as often as somebody waits.
+
+Decides when a commit happens: at once if somebody waits for it and none was begun lately, after the
+commit that is under way, or after a second if nobody minds. What is told between two commits is one
+group, and a group is cut on the loop, so whoever tells several things without waiting in between
+finds them on the disk together. Does not know what a record is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from ingest.errors import LocalFailure
+from ingest.state import store
+from ingest.state.directory import Reserve
+from ingest.state.settling import Group, Place, Settling
+from ingest.state.store import Unwritten
+
+COMMIT_EVERY: Final = 0.002
+"""Seconds between the beginnings of two commits at the least: each costs some 0.3 ms of work beside
+what it holds, and a disk that is fast would have a thousand of them. A slow disk paces by itself.
+With 10 ms, 8 requests of 40 ms in flight lost a fifth of their throughput to waiting."""
+
+COMMIT_LAZILY: Final = 1.0
+"""Seconds until what nobody waits for is committed, so that `ingest status` tells of it."""
+
+Finish = Callable[[sqlite3.Connection], None]
+
+
+class Recording:
+    """The journal of one run while it runs. Use it as a context; it needs a running loop.
+
+    Everything but `durable`, `finish` and `aclose` returns at once. A token stands for all that was
+    told up to then. `sync_letters` brings the dead letters to the disk; it is called in the
+    thread before their length is committed. `clock` is monotonic, in seconds, `spent` what earlier
+    processes of the run took.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        run: int,
+        settling: Settling,
+        *,
+        reserve: Reserve,
+        sync_letters: Callable[[], None] = lambda: None,
+        spent: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        power_safe: bool = True,
+    ) -> None:
+        self.settling = settling
+        self.commits = 0
+        self._path = path
+        self._run = run
+        self._reserve = reserve
+        self._sync_letters = sync_letters
+        self._letters_synced = -1
+        self._clock = clock
+        self._began = clock() - spent
+        self._failure: BaseException | None = None
+        self._ailing: LocalFailure | None = None
+        self._open = 1  # number of the group that is being filled
+        self._committed = 0
+        self._told = False  # whether anything was told since the last cut
+        self._writing = False
+        self._cut_at = -COMMIT_EVERY
+        self._timer: asyncio.Handle | None = None
+        self._waiters: dict[int, list[asyncio.Future[None]]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._db = store.connect(path, power_safe=power_safe)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+
+    async def __aenter__(self) -> Recording:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    # What is told
+
+    def note(self, batch_id: int, positions: Iterable[Sequence[int]]) -> int:
+        """Note a batch that is about to be sent; no request may carry it before `durable`.
+
+        Raises `LocalFailure` once the disk is full or the journal failed: nothing more may be sent.
+        """
+        if error := self._failure or self._ailing:
+            raise error
+        self.settling.note(batch_id, positions)
+        return self._tell()
+
+    def conclude(self, batch_id: int, settled: Iterable[int] | None = None) -> int:
+        """Note what a request settled (None: its whole batch), after letters and counts."""
+        self.settling.conclude(batch_id, settled)
+        return self._tell()
+
+    def settle(self, positions: Iterable[int]) -> int:
+        """Note the end of records that were in no request of this process."""
+        self.settling.settle(positions)
+        return self._tell()
+
+    def take_in(self, part: int, stop: int, invalid: Iterable[int] = ()) -> int:
+        """Note what was counted as read: all before the ordinal `stop`; see `Settling`."""
+        self.settling.take_in(part, stop, invalid)
+        return self._tell()
+
+    def begins(self, part: int, place: Place) -> int:
+        """Note where the next block of a part begins."""
+        self.settling.begins(part, place)
+        return self._tell()
+
+    def mind(self, at: int) -> int:
+        """Note that a doubtful record was counted as perhaps doubled, and goes again."""
+        self.settling.mind(at)
+        return self._tell()
+
+    def relieve(self) -> bool:
+        """Give the reserve back for want of room elsewhere; nothing new may be sent then.
+
+        Returns whether there was a reserve.
+        """
+        self._ailing = self._ailing or LocalFailure(
+            f"the disk with {self._path.parent} is full. What was sent is written down: make room, "
+            "and run the same command again"
+        )
+        return self._reserve.release()
+
+    # What is waited for
+
+    async def durable(self, token: int | None = None) -> None:
+        """Return when all that was told, up to a token if there is one, is on the disk.
+
+        Raises `LocalFailure` if it could not be brought there. Cancelling it changes nothing.
+        """
+        if token is None:
+            token = self._open if self._told else self._open - 1
+        while self._committed < token:
+            if self._failure is not None:
+                raise self._failure
+            waiter = self._loop.create_future()  # its own: to cancel one wait is to cancel no other
+            self._waiters.setdefault(token, []).append(waiter)
+            self._hurry()
+            await waiter
+
+    async def finish(self, state: str, report: bytes, now: float) -> None:
+        """Write down how the run ended: its state, its report (JSON), the time of day.
+
+        Of a finished run the report is all that stays. Raises `LocalFailure`.
+        """
+        await self.durable()
+
+        def ending(db: sqlite3.Connection) -> None:
+            with store.told(self._path), store.transaction(db):
+                db.execute(
+                    "UPDATE runs SET state=?, report=?, ended=?, seconds=? WHERE id=?",
+                    (state, report, now, self._clock() - self._began, self._run),
+                )
+                if state == "finished":
+                    store.forget(db, self._run, row=False)
+
+        await self._in_thread(functools.partial(self._with_reserve, ending))
+
+    async def aclose(self) -> None:
+        """Commit what is left, and close. Raises `LocalFailure` if that fails for the first time.
+
+        What already failed was raised where it was waited for.
+        """
+        failed_before = self._failure is not None
+        try:
+            if not failed_before:
+                await self.durable()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._in_thread(self._close)
+            self._thread.shutdown()
+
+    # The loop's side
+
+    def _tell(self) -> int:
+        self._told = True
+        if self._timer is None and not self._writing and self._failure is None:
+            self._timer = self._loop.call_later(COMMIT_LAZILY, self._cut)
+        return self._open
+
+    def _hurry(self) -> None:
+        """Cut a group as soon as may be; after a commit under way that happens by itself."""
+        if self._writing:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = self._cut_at + COMMIT_EVERY - self._loop.time()
+        if delay > 0:
+            self._timer = self._loop.call_later(delay, self._cut)
+        else:
+            self._timer = self._loop.call_soon(self._cut)
+
+    def _cut(self) -> None:
+        """Hand everything that was told since the last group to the thread."""
+        self._timer, self._cut_at = None, self._loop.time()
+        number, group = self._open, self.settling.cut()
+        self._open, self._told, self._writing = number + 1, False, True
+        seconds = self._clock() - self._began
+        future = self._loop.run_in_executor(self._thread, self._write, group, seconds)
+        future.add_done_callback(functools.partial(self._written, number))
+
+    def _written(self, number: int, future: asyncio.Future[None]) -> None:
+        self._writing = False
+        error = self._failure = future.exception()
+        if error is None:
+            self._committed = number
+        for token in [at for at in self._waiters if at <= number or error is not None]:
+            for waiter in self._waiters.pop(token):
+                if not waiter.done():
+                    waiter.set_result(None)
+        if error is not None:
+            return
+        if self._waiters:
+            self._hurry()
+        elif self._told:
+            self._tell()
+
+    def _in_thread(self, work: Callable[[], Any]) -> Awaitable[Any]:
+        return self._loop.run_in_executor(self._thread, work)
+
+    # The thread's side
+
+    def _write(self, group: Group, seconds: float) -> None:
+        if group.letters_length != self._letters_synced:
+            self._sync_letters()
+            self._letters_synced = group.letters_length
+
+        def commit(db: sqlite3.Connection) -> None:
+            with store.told(self._path), store.transaction(db):
+                store.write(db, self._run, group, seconds)
+
+        self._with_reserve(commit)
+        self.commits += 1
+
+    def _with_reserve(self, work: Finish) -> None:
+        """Try again with the reserve if there is no room, and let nothing new be sent then."""
+        try:
+            work(self._db)
+        except Unwritten as error:
+            self._ailing = error
+            if not self._reserve.release():
+                raise
+            work(self._db)
+
+    def _close(self) -> None:
+        with store.told(self._path):
+            self._db.close()

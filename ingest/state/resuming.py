@@ -1,0 +1,71 @@
+"""Reading again what a run has read before: what of it is counted, and what of it goes on.
+
+Decides by positions alone. A resume begins at the last place before which all is settled, so among
+the first records are some that were counted as read, some that are settled, and some in doubt.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import compress
+
+import msgspec
+
+from ingest.intake import Taken
+from ingest.records import Chunk
+from ingest.state.settling import Settling
+
+Again = Callable[[Chunk, int], bool]
+"""Asked for the row of a chunk that is in doubt: whether it goes again, and not if it is held."""
+
+
+def sift(taken: Taken, settling: Settling, kinds: Sequence[str], again: Again) -> Taken:
+    """Return what is new of some lines, and what is not settled of the others.
+
+    `read`, `warned`, warnings and refusals are those of records that were not counted before;
+    `kinds` names the kind of each slot. For a record in doubt `again` is asked, which has to `mind`
+    or `settle` it. Lines with nothing but new records come back as they are.
+    """
+    is_new = settling.is_new
+    first = min(
+        [chunk.positions[0] for chunk in taken.chunks]
+        + [refusal.position for refusal in taken.refusals[:1]],
+        default=None,
+    )
+    if first is None or is_new(first):
+        return taken
+    read: Counter[str] = Counter()
+    chunks = []
+    for chunk in taken.chunks:
+        for slot, at in zip(chunk.slots, chunk.positions, strict=True):
+            if is_new(at):
+                read[kinds[slot]] += 1
+        if (kept := _unsettled(chunk, settling, again)) is not None:
+            chunks.append(kept)
+    refusals = [refusal for refusal in taken.refusals if is_new(refusal.position)]
+    read.update(refusal.kind for refusal in refusals)
+    warnings = [warning for warning in taken.warnings if is_new(warning.position)]
+    warned = len({warning.position for warning in warnings})
+    return Taken(chunks, dict(read), refusals, warnings, warned, taken.time)
+
+
+def _unsettled(chunk: Chunk, settling: Settling, again: Again) -> Chunk | None:
+    """Return the rows of a chunk that are to go on, None if there are none."""
+    goes = []
+    for row, at in enumerate(chunk.positions):
+        goes.append(
+            at not in settling.settled and (at not in settling.doubtful or again(chunk, row))
+        )
+    if all(goes):
+        return chunk
+    if not any(goes):
+        return None
+    return msgspec.structs.replace(
+        chunk,
+        fragments=list(compress(chunk.fragments, goes)),
+        slots=bytes(compress(chunk.slots, goes)),
+        keys=list(compress(chunk.keys, goes)),
+        positions=list(compress(chunk.positions, goes)),
+        lines=list(compress(chunk.lines, goes)),
+    )

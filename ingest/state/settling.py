@@ -1,0 +1,262 @@
+"""What a run has settled, in memory, and what of it has changed since it was last written down.
+
+Decides what one commit holds: `cut` returns everything that changed since the last cut, which is
+true together or not at all: positions, counts and the length of the dead letters (law 10). Waits
+for nothing, and knows no database. All positions are `part << 48 | ordinal`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Final
+
+import msgspec
+
+from ingest.balance import COLUMNS, OTHER, Balance
+from ingest.ranges import Change, Range, Ranges, packed, runs
+from ingest.records import part_of, position
+
+MOST_PLACES: Final = 4_096
+"""Beginnings of blocks kept for a part: 500 MB of blocks beyond the oldest record that is not
+settled. Beyond that every other one is let go, and a resume reads a little more."""
+
+CountKey = tuple[str, str, str]
+"""A count of the balance: ("kind", kind, column), ("request", name, ""), ..."""
+
+ReasonKey = tuple[str, str, str]
+"""A reason: code, field, column."""
+
+ReasonRow = tuple[str, int, str]
+"""Of a reason: its sentence, count and example."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where reading can begin: the next record's ordinal, its line from 1, and the bytes before it.
+
+    `offset` is in raw bytes, of use where the input is not compressed.
+    """
+
+    ordinal: int
+    line: int
+    offset: int
+
+
+class Kept(msgspec.Struct):
+    """What was written down of a run; see `Settling` for the words.
+
+    `notes` are the batches that were in flight, by id, `counts` and `reasons` those of the balance.
+    """
+
+    settled: Ranges = msgspec.field(default_factory=Ranges)
+    doubtful: Ranges = msgspec.field(default_factory=Ranges)
+    notes: dict[int, Ranges] = msgspec.field(default_factory=dict)
+    taken: dict[int, int] = msgspec.field(default_factory=dict)
+    places: dict[int, Place] = msgspec.field(default_factory=dict)
+    counts: dict[CountKey, int] = msgspec.field(default_factory=dict)
+    reasons: dict[ReasonKey, ReasonRow] = msgspec.field(default_factory=dict)
+    letters_length: int = 0
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Changes that are committed together. Numbers are absolute, never differences.
+
+    `gone` are ids of notes, `taken` ordinals and `places` by part.
+    """
+
+    settled: list[Change]
+    doubtful: list[Change]
+    notes: list[tuple[int, bytes]]
+    gone: list[int]
+    taken: dict[int, int]
+    places: dict[int, Place]
+    counts: dict[CountKey, int]
+    reasons: dict[ReasonKey, ReasonRow]
+    letters_length: int
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write; a dead letter alone settles nothing."""
+        changed = (self.settled, self.doubtful, self.notes, self.gone, self.taken, self.places)
+        return any((*changed, self.counts, self.reasons))
+
+
+class Settling:
+    """What became of the records of a run so far, and what is to be written of it.
+
+    - `settled`: positions that have their end, dead letters included;
+    - `doubtful`: positions that were in flight when an earlier process of this run died: another
+      copy of them may be at the destination already;
+    - a note: a batch that is in flight, and was not before somebody waited for its commit;
+    - `taken`: of each part, the ordinal before which every record was counted as read;
+    - places: where blocks begin, so that a resume need not read what is settled.
+
+    `balance` is read whenever a group is cut: it must agree with what was told here, so whoever
+    changes both does it without waiting in between. `letters_length` tells the length of the
+    dead-letter file in bytes.
+    """
+
+    def __init__(
+        self,
+        balance: Balance,
+        kept: Kept | None = None,
+        *,
+        letters_length: Callable[[], int] = lambda: 0,
+    ) -> None:
+        kept = kept or Kept()
+        self.balance = balance
+        self.settled = Ranges(kept.settled, tracked=True)
+        self.doubtful = Ranges(kept.doubtful, tracked=True)
+        self.taken = dict(kept.taken)
+        self.places = dict(kept.places)
+        self._letters_length = letters_length
+        self._ahead: dict[int, deque[tuple[int, Place]]] = {}
+        self._notes: dict[int, list[Range]] = {}
+        self._fresh: set[int] = set()  # notes that are in no group yet
+        self._gone: list[int] = []
+        self._taken_changed: set[int] = set()
+        self._counts: dict[CountKey, int] = dict(kept.counts)
+        self._reasons: dict[ReasonKey, ReasonRow] = dict(kept.reasons)
+        _restore(balance, kept)
+        # Of what the dead process had in flight only the positions are of use, and one set has all.
+        for batch_id, ranges in kept.notes.items():
+            for start, stop in ranges:
+                self.doubtful.add(start, stop)
+            self._gone.append(batch_id)
+        for start, stop in self.settled if len(self.doubtful) else ():
+            self.doubtful.discard(start, stop)
+
+    # What is told
+
+    def take_in(self, part: int, stop: int, invalid: Iterable[int] = ()) -> None:
+        """Note that every record of a part before the ordinal `stop` was counted as read.
+
+        `invalid` are the positions of those that were refused here, letters and counts included.
+        """
+        if stop > self.taken.get(part, 0):
+            self.taken[part] = stop
+            self._taken_changed.add(part)
+        self.settle(invalid)
+
+    def settle(self, positions: Iterable[int]) -> None:
+        """Note that records have their end that were in no request of this process."""
+        for span in runs(positions):
+            self._settle(span)
+
+    def begins(self, part: int, place: Place) -> None:
+        """Note where a block begins, in the order of the part."""
+        ahead = self._ahead.setdefault(part, deque())
+        ahead.append((position(part, place.ordinal), place))
+        if len(ahead) > MOST_PLACES:
+            self._ahead[part] = deque(list(ahead)[::2])
+
+    def note(self, batch_id: int, positions: Iterable[Sequence[int]]) -> None:
+        """Note a batch, by the positions of each of its columns, before a request carries it."""
+        self._notes[batch_id] = runs(chain.from_iterable(positions))
+        self._fresh.add(batch_id)
+
+    def conclude(self, batch_id: int, settled: Iterable[int] | None = None) -> None:
+        """Note that a request was answered, or given up, so that its batch is not in flight.
+
+        `settled` are the positions that have their end by that; None: all of the batch.
+        """
+        spans = self._notes.pop(batch_id)
+        if batch_id in self._fresh:
+            self._fresh.remove(batch_id)
+        else:
+            self._gone.append(batch_id)
+        for span in spans if settled is None else runs(settled):
+            self._settle(span)
+
+    def mind(self, at: int) -> None:
+        """Note that a doubtful position was dealt with: its possible second copy is counted."""
+        self.doubtful.discard(at, at + 1)
+
+    # What is asked
+
+    def is_new(self, at: int) -> bool:
+        """Whether a record has not been counted as read yet."""
+        return (at & (position(1, 0) - 1)) >= self.taken.get(part_of(at), 0)
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that are noted."""
+        return len(self._notes)
+
+    def cut(self) -> Group:
+        """Return everything that changed since the last cut."""
+        counts, reasons = counts_of(self.balance), reasons_of(self.balance)
+        group = Group(
+            settled=self.settled.changes(),
+            doubtful=self.doubtful.changes(),
+            notes=[(number, packed(self._notes[number])) for number in sorted(self._fresh)],
+            gone=self._gone,
+            taken={part: self.taken[part] for part in self._taken_changed},
+            places=self._reached(),
+            counts={key: n for key, n in counts.items() if self._counts.get(key, 0) != n},
+            reasons={key: row for key, row in reasons.items() if self._reasons.get(key) != row},
+            letters_length=self._letters_length(),
+        )
+        self._counts, self._reasons = counts, reasons
+        self._gone = []
+        self._fresh.clear()
+        self._taken_changed.clear()
+        return group
+
+    def _settle(self, span: Range) -> None:
+        self.settled.add(*span)
+        if len(self.doubtful):
+            self.doubtful.discard(*span)
+
+    def _reached(self) -> dict[int, Place]:
+        """Return the last place of each part before which all is settled, where it moved on."""
+        moved = {}
+        for part, ahead in self._ahead.items():
+            mark = self.settled.mark(position(part, 0))
+            while ahead and ahead[0][0] <= mark:
+                moved[part] = ahead.popleft()[1]
+        self.places |= moved
+        return moved
+
+
+def counts_of(balance: Balance) -> dict[CountKey, int]:
+    """Return the counts of a balance; those that follow from others, like `pending`, are not."""
+    counts = {
+        ("kind", kind, column): n
+        for kind, row in balance.kinds().items()
+        for column, n in row.items()
+        if n and column != "pending"
+    }
+    counts |= {("of_which", name, ""): getattr(balance, name) for name in OF_WHICH}
+    counts |= {("request", name, ""): getattr(balance, name) for name in _REQUESTS}
+    counts |= {("status", status, ""): n for status, n in balance.by_status.items()}
+    return counts
+
+
+def reasons_of(balance: Balance) -> dict[ReasonKey, ReasonRow]:
+    """Return the reasons of a balance."""
+    return {
+        (reason.code, reason.field, reason.column): (reason.reason, reason.count, reason.example)
+        for reason in balance.reasons()
+    }
+
+
+OF_WHICH: Final = ("queued", "warned", "maybe_duplicated")
+_REQUESTS: Final = ("requests", "retried", "throttled", "records_sent")
+
+
+def _restore(balance: Balance, kept: Kept) -> None:
+    """Let a new balance go on where the written one ended."""
+    for (what, name, detail), n in kept.counts.items():
+        if what == "kind" and detail in COLUMNS:
+            balance.settle(name, detail, n)
+        elif what == "kind":
+            balance.read(name, n)
+        elif what == "status":
+            balance.by_status[name] += n
+        else:
+            setattr(balance, name, n)
+    # The last one, or a reason of the thousand would be counted as beyond them.
+    for key, row in sorted(kept.reasons.items(), key=lambda item: item[0] == OTHER):
+        reason, count, example = row
+        balance.explain(*key, reason, example, count)
