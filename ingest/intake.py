@@ -116,16 +116,39 @@ class Intake:
             rules.kind, largest=rules.largest, update_existing_only=rules.update_existing_only
         )
 
-    def take(
-        self, part: int, lines: Sequence[bytes], first_line: int, now: float = 0.0
-    ) -> Iterator[Taken]:
-        """Judge lines of a part, `first_line` being the 1-based number of the first of them.
+    def begin(self, part: int, ordinal: int) -> None:
+        """Number the records of a part from `ordinal` on: those before it were read earlier."""
+        self._ordinals[part] = ordinal
 
-        `now` is the time of day in epoch seconds, for destinations that mind the age of an event.
-        Raises `InputError` if the first line is the heading of what the destination does not take.
+    def next_ordinal(self, part: int) -> int:
+        """Return the ordinal that the next record of a part gets."""
+        return self._ordinals[part]
+
+    def take(
+        self, part: int, lines: Sequence[bytes], numbers: Sequence[int] | int, now: float = 0.0
+    ) -> Iterator[Taken]:
+        """Judge lines of a part; `numbers` are theirs, or that of the first where they count up.
+
+        Lines are numbered from 1. `now` is the time of day in epoch seconds, for destinations that
+        mind the age of an event. Raises `InputError` if the first line is the heading of what the
+        destination does not take.
         """
+        if isinstance(numbers, int):
+            numbers = range(numbers, numbers + len(lines))
         for start in range(0, len(lines), SLICE_LINES):
-            yield self._judge(part, lines[start : start + SLICE_LINES], first_line + start, now)
+            some = slice(start, start + SLICE_LINES)
+            yield self._judge(part, lines[some], numbers[some], now)
+
+    def unfit(
+        self, part: int, line: int, code: str, field: str, reason: str, raw: bytes, summary: str
+    ) -> Taken:
+        """Account for a row of a table that makes no record."""
+        kind = self._rules.kind or KIND_UNKNOWN
+        raw = without_credentials(raw, in_text=True)
+        refusal = Refusal(
+            kind, code, field, reason, self._next(part), line, raw=raw, summary=summary
+        )
+        return Taken((), {kind: 1}, (refusal,))
 
     def oversize(self, part: int, line: int, length: int) -> Taken:
         """Account for a line of `length` bytes that was too long to be held."""
@@ -145,17 +168,19 @@ class Intake:
         self._ordinals[part] = ordinal + count
         return position(part, ordinal)
 
-    def _judge(self, part: int, lines: Sequence[bytes], first_line: int, now: float) -> Taken:
+    def _judge(
+        self, part: int, lines: Sequence[bytes], numbers: Sequence[int], now: float
+    ) -> Taken:
         proof = self._fast(lines)
         if DOUBTFUL in proof.slots:
-            return self._mixed(part, lines, first_line, proof, now)
+            return self._mixed(part, lines, numbers, proof, now)
         first = self._next(part, len(lines))
         chunk = Chunk(
             proof.fragments,
             bytes(proof.slots),
             proof.keys,
             range(first, first + len(lines)),
-            range(first_line, first_line + len(lines)),
+            numbers,
             sum(map(len, lines)),
         )
         read = {kind: n for slot, kind in enumerate(KINDS) if (n := proof.slots.count(slot))}
@@ -169,7 +194,7 @@ class Intake:
     # The slow way: line by line, by the rules themselves
 
     def _mixed(
-        self, part: int, lines: Sequence[bytes], first_line: int, proof: Proof, now: float
+        self, part: int, lines: Sequence[bytes], numbers: Sequence[int], proof: Proof, now: float
     ) -> Taken:
         rows = _Rows(proof.time)
         slots, start, end = proof.slots, 0, len(lines)
@@ -178,9 +203,9 @@ class Intake:
             stop = end if doubtful < 0 else doubtful
             if stop > start:
                 first = self._next(part, stop - start)
-                rows.add_proven(proof, slice(start, stop), first, first_line + start)
+                rows.add_proven(proof, slice(start, stop), first, numbers)
             if stop < end:
-                at = first_line + stop
+                at = numbers[stop]
                 for found in self._found(proof, stop, lines[stop], first=at == 1):
                     self._judge_one(rows, found, self._next(part), at, now)
             start = stop + 1
@@ -298,7 +323,7 @@ class _Rows:
         self._positions.append(at)
         self._lines.append(line)
 
-    def add_proven(self, proof: Proof, rows: slice, first: int, first_line: int) -> None:
+    def add_proven(self, proof: Proof, rows: slice, first: int, numbers: Sequence[int]) -> None:
         """Add consecutive rows of a proof, whose positions and lines count up from the first."""
         count = rows.stop - rows.start
         for slot, kind in enumerate(KINDS):
@@ -308,7 +333,7 @@ class _Rows:
         self._fragments += proof.fragments[rows]
         self._keys += proof.keys[rows]
         self._positions += range(first, first + count)
-        self._lines += range(first_line, first_line + count)
+        self._lines += numbers[rows]
 
     def refuse(self, refusal: Refusal) -> None:
         self._read[refusal.kind] += 1

@@ -13,6 +13,7 @@ import asyncio
 import math
 import random
 import time
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cache
 from itertools import count
@@ -252,9 +253,19 @@ class Pipeline:
             )
 
     def _judge(self, block: Block) -> Iterator[Taken]:
+        intake, part, now = self._intake, block.part, self._wall()
         for line, length in block.oversize:
-            yield self._intake.oversize(block.part, line, length)
-        yield from self._intake.take(block.part, block.lines(), block.first_line, self._wall())
+            yield intake.oversize(part, line, length)
+        lines, numbers, at = block.lines(), block.numbers(), 0
+        # In the order of the file: else ordinals would depend on where blocks were cut.
+        for row in block.unfit:
+            stop = bisect_left(numbers, row.line)
+            yield from intake.take(part, lines[at:stop], numbers[at:stop], now)
+            yield intake.unfit(
+                part, row.line, row.code, row.field, row.reason, row.raw, row.summary
+            )
+            at = stop
+        yield from intake.take(part, lines[at:], numbers[at:], now)
 
     # The dispatcher
 

@@ -62,6 +62,12 @@ class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
     progress: str
     allow_http: bool
     faults: str
+    types: str | None = None
+    map: Path | None = None
+    timezone: str | None = None
+    null_text: str | None = None
+    delimiter: str | None = None
+    encoding: str = "utf-8"
 
 
 def kind(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -83,7 +89,7 @@ _OF_RECORDS: Final = (
         "--kind",
         callback=kind,
         metavar="KIND",
-        help="Kind of bare objects and CDI rows: attributes, event or purchase.",
+        help="Kind of table rows, bare objects and CDI rows: attributes, event or purchase.",
     ),
     click.option(
         "--endpoint",
@@ -106,6 +112,45 @@ _OF_RECORDS: Final = (
     ),
 )
 """Options of users and what they do, where the records of a request are of several kinds."""
+
+_OF_TABLES: Final = (
+    click.option(
+        "--types",
+        metavar="COLUMN=TYPE[,...]",
+        help="Types of columns, instead of what all their cells say: string, number, integer, "
+        "boolean, json, date.",
+    ),
+    click.option(
+        "--map",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="MAP.toml",
+        help="What columns become: [columns.NAME] to, type, drop, on_bad_field; [constants]; "
+        "[templates]; kind, timezone, null_text.",
+    ),
+    click.option(
+        "--timezone",
+        metavar="ZONE",
+        help="Zone of times without one, such as Europe/Paris.  [default: left as they are]",
+    ),
+    click.option(
+        "--null-text",
+        metavar="TEXT",
+        help="The cell that unsets an attribute; '' for none.  [default: null]",
+    ),
+    click.option(
+        "--delimiter",
+        metavar="CHAR",
+        help="What is between cells: a character, or tab.  [default: told by the first lines]",
+    ),
+    click.option(
+        "--encoding",
+        default="utf-8",
+        show_default=True,
+        metavar="NAME",
+        help="Encoding of tables.",
+    ),
+)
+"""Options of CSV, TSV and Parquet."""
 
 _OF_ROWS: Final = (
     click.option(
@@ -240,6 +285,11 @@ _COMMON: Final = (
 def send_options(verb: F) -> F:
     """Add the options to a verb that sends records, in the order in which `--help` shows them."""
     return _with((_TO, *_OF_RECORDS, *_COMMON), verb)
+
+
+def table_options(verb: F) -> F:
+    """Add the options of tables to a verb that reads them."""
+    return _with(_OF_TABLES, verb)
 
 
 def row_options(verb: F) -> F:

@@ -6,12 +6,14 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from rich.console import Console
 
 from ingest.cli.assembly import assembled, new_run, opened_sink, remember_caps
+from ingest.cli.columns import decide_columns, say_rejected_rows, table_source
 from ingest.cli.loop import run as run_loop
 from ingest.cli.options import SendOptions
 from ingest.cli.outputs import check_outputs, write_report
@@ -23,9 +25,12 @@ from ingest.errors import LocalFailure
 from ingest.pipeline import Pipeline
 from ingest.sinks.base import Sink
 from ingest.sources.files import FileSource
+from ingest.sources.mixed import MixedSource
 from ingest.sources.threaded import threaded
 
 BAD_RECORDS: Final = 1
+
+Source = FileSource | MixedSource
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -53,9 +58,11 @@ def send_paths(
     `LocalFailure`.
     """
     console = Talk()
-    source = FileSource(paths, lists=options.target.row)
+    tables = None if options.target.row else table_source(paths, options)
+    source = tables or FileSource(paths, lists=options.target.row)
     check_outputs(options, source.names)
-    confirmed(source)
+    if isinstance(source, FileSource):
+        confirmed(source)
     if source.ignored:
         console.print(
             f"Left out (folders, and files of another kind by name): {', '.join(source.ignored)}",
@@ -64,8 +71,12 @@ def send_paths(
             highlight=False,
             soft_wrap=True,
         )
+    if tables is not None:
+        decide_columns(tables, console, progress=options.progress != "none")
     ended = run_loop(_send(source, options, console))
     show_report(console, ended.report, ended.letters)
+    if tables is not None and ended.letters[1]:
+        say_rejected_rows(console, tables, options, ended.report["run"], Path(ended.letters[0]))
     _say_next(console, ended.report, again=options.target.endpoint.resendable)
     write_report(options.report, ended.report)
     if ended.failure is not None:
@@ -73,7 +84,7 @@ def send_paths(
     sys.exit(ended.status)
 
 
-async def _send(source: FileSource, options: SendOptions, console: Console) -> _Ended:
+async def _send(source: Source, options: SendOptions, console: Console) -> _Ended:
     ended: _Ended | None = None
     try:
         async with opened_sink(options) as sink:
@@ -86,7 +97,7 @@ async def _send(source: FileSource, options: SendOptions, console: Console) -> _
     return ended
 
 
-async def _run(source: FileSource, sink: Sink, options: SendOptions, console: Console) -> _Ended:
+async def _run(source: Source, sink: Sink, options: SendOptions, console: Console) -> _Ended:
     run = new_run()
     pipeline = assembled(options, sink, run=run, name_of=source.name, observer=Notices(console))
     since = time.monotonic()
