@@ -14,7 +14,7 @@ import math
 import random
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
 from typing import Any, Final, Literal
@@ -31,6 +31,7 @@ from ingest.health import Health
 from ingest.inflight import Fixed, InFlight
 from ingest.intake import Intake, Taken
 from ingest.ledger import Ledger
+from ingest.noting import Noting
 from ingest.observer import LogObserver, Observer
 from ingest.outcomes import (
     Delivered,
@@ -44,6 +45,7 @@ from ingest.resends import Case, Resends
 from ingest.retry import Disposition, Piece, RetryPolicy, Weather, decide, repacked
 from ingest.sinks.base import Answer, Sink
 from ingest.sources.base import Block
+from ingest.state.recording import Recording
 from ingest.throttle import Throttle
 
 YIELD_AFTER: Final = 0.002
@@ -133,10 +135,29 @@ class Pipeline:
         self._said_old = False
         self._offsets: dict[int, int] = {}
         self._crash: BaseException | None = None
+        self._noting = self._noting_in(None)
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopping = asyncio.Event()
         self._deliveries: set[asyncio.Task[Any]] = set()
+
+    def keep(self, recording: Recording) -> None:
+        """Keep a journal of the run, from before its beginning."""
+        self._noting = self._noting_in(recording)
+
+    def begin_at(self, ordinals: Mapping[int, int]) -> None:
+        """Number the records of these parts from here on: an earlier run read those before."""
+        for part, ordinal in ordinals.items():
+            self._intake.begin(part, ordinal)
+
+    def _noting_in(self, recording: Recording | None) -> Noting:
+        return Noting(self.ledger, self._sink.endpoint.kinds, self._holds, recording)
+
+    def _holds(self, slot: int, fragment: bytes) -> bool:
+        """Whether a record that may have arrived is held, and not sent again."""
+        if slot not in self._policy.hold_unanswered:
+            return False
+        return not (self._sink.endpoint.resendable and self._sink.repeatable(slot, fragment))
 
     # What others may do and ask
 
@@ -219,8 +240,8 @@ class Pipeline:
 
     async def _take_in(self, block: Block) -> None:
         since = self._clock()
-        for taken in self._judge(block):
-            self.ledger.take_in(taken)
+        for judged in self._judge(block):
+            taken = self._noting.take_in(block.part, judged, self._intake)
             self._mind_the_past(taken.time)
             for chunk in taken.chunks:
                 self._batcher.add(chunk)
@@ -234,6 +255,7 @@ class Pipeline:
             if self._clock() - since >= YIELD_AFTER:
                 await asyncio.sleep(0)
                 since = self._clock()
+        self._noting.read(block, self._intake)
         self._offsets[block.part] = block.end_offset
 
     def _enough_read(self) -> bool:
@@ -291,9 +313,17 @@ class Pipeline:
                 if self._source_ended and not len(self._batcher) and not len(self._resends):
                     return
                 await self._pause(self._next_moment(now), self._lack())
-            elif await self._permit(case):
+                continue
+            self._noting.note(case.batch)  # it is durable by the time that the permit is there
+            try:
+                granted = await self._permit(case)
+            except BaseException:
+                self._noting.withdraw(case.batch)
+                raise
+            if granted:
                 self._launch(case)
             else:
+                self._noting.withdraw(case.batch)
                 self._resends.again(case, case.tries, now)
 
     def _next_case(self, now: float) -> Case | None:
@@ -441,6 +471,13 @@ class Pipeline:
 
     async def _deliver(self, case: Case) -> None:
         try:
+            await self._noting.noted(case.batch)
+        except BaseException:
+            self.requests_in_flight -= 1
+            self._noting.withdraw(case.batch)  # it was not sent, and stays pending
+            raise
+        case.sent_at = self._clock()
+        try:
             answer = await self._sink.deliver(case.batch)
         except asyncio.CancelledError:
             self.requests_in_flight -= 1
@@ -552,7 +589,7 @@ class Pipeline:
 
     def _settle(self, case: Case, answer: Answer, disposition: Disposition, now: float) -> None:
         batch = case.batch
-        self.ledger.settle(batch, answer, disposition, attempts=case.tries.sends + 1)
+        self._noting.settle(batch, answer, disposition, attempts=case.tries.sends + 1)
         if disposition.bisecting:
             self._resends.note_bisecting(batch.family, now)
         due = now + disposition.delay

@@ -6,27 +6,50 @@ Decides how the options are put together and what is shown. What a column become
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from ingest.cli.options import SendOptions
-from ingest.codec import loads
+from ingest.codec import DecodeError, typed
 from ingest.columns import Options, Plan, parsed_types
 from ingest.errors import ConfigError, InputError, LocalFailure
 from ingest.sources.dialects import TableOptions
 from ingest.sources.mixed import MixedSource
 from ingest.sources.planning import TableColumns
+from ingest.validation.problems import shown
 
 NOT_DELIVERED: Final = ("invalid", "rejected", "failed")
 """Columns of the balance whose records come back as rows to mend."""
+
+STATE_MODE: Final = 0o700
+"""Of a folder made here: bad rows are personal data."""
+
+
+class _Place(msgspec.Struct, frozen=True):
+    name: str
+    line: int
+
+
+class _Letter(msgspec.Struct, frozen=True):
+    """What is read of a dead letter here."""
+
+    run: str
+    column: str
+    reason: str
+    source: _Place
+
+
+_LETTER: Final = typed(_Letter)
 
 
 def table_source(paths: Sequence[str], options: SendOptions) -> MixedSource:
@@ -61,6 +84,8 @@ def decide_columns(source: MixedSource, console: Console, *, progress: bool) -> 
         plans = source.plan(lambda consumed: bar.update(task, completed=consumed))
     for plan in plans.values():
         console.print(_shown(plan), highlight=False)
+        if plan.zoneless:
+            console.print(Text(_zones(plan)), soft_wrap=True)
 
 
 def write_rejected_rows(
@@ -70,19 +95,36 @@ def write_rejected_rows(
 
     `letters` is the dead-letter file. Raises `InputError` or `LocalFailure`.
     """
-    if not source.has_tables or not letters.exists():
+    if not source.has_tables or not letters.is_file():
         return []
     parts = {name: part for part, name in enumerate(source.names)}
     reasons: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    with letters.open("rb") as file:
-        for line in file:
-            letter = loads(line)
-            if letter["run"] == run and letter["column"] in NOT_DELIVERED:
-                at = letter["source"]
-                reasons[parts[at["name"]]].append((at["line"], letter["reason"]))
+    for letter in _letters(letters):
+        if letter.run == run and letter.column in NOT_DELIVERED and letter.source.name in parts:
+            at = (letter.source.line, sys.intern(letter.reason))  # a million rows, a few reasons
+            reasons[parts[letter.source.name]].append(at)
     for found in reasons.values():
         found.sort()
+    if not reasons:
+        return []
+    try:
+        path.parent.mkdir(mode=STATE_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalFailure(f"{path.parent} cannot be made: {error.strerror}") from error
     return source.write_rejects(reasons, path)
+
+
+def _letters(path: Path) -> Iterator[_Letter]:
+    """Read dead letters; lines that are none are passed over: the file may hold others' too."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    yield _LETTER.decode(line)
+                except (DecodeError, UnicodeDecodeError):
+                    continue
+    except OSError as error:
+        raise LocalFailure(f"{path} cannot be read: {error.strerror}") from error
 
 
 def say_rejected_rows(
@@ -93,11 +135,13 @@ def say_rejected_rows(
     try:
         written = write_rejected_rows(source, letters, run, path)
     except (InputError, LocalFailure) as error:
-        console.print(Text(f"The bad rows could not be written as CSV: {error}", style="yellow"))
+        said = Text(f"The bad rows could not be written as CSV: {error}", style="yellow")
+        console.print(said, soft_wrap=True)
         return
     for file, count in written:
-        rows = "row" if count == 1 else "rows"
-        console.print(Text(f"{count:,} bad {rows} in {file}: mend them, and import the file"))
+        rows, them = ("row", "it") if count == 1 else ("rows", "them")
+        said = Text(f"{count:,} bad {rows} in {file}: mend {them}, and import the file")
+        console.print(said, soft_wrap=True)
 
 
 def _mapping(path: Path | None) -> Mapping[str, Any]:
@@ -118,7 +162,14 @@ def _shown(plan: Plan) -> Table:
     for name in ("column", "becomes", "type", "why"):
         table.add_column(name, overflow="fold")
     for row in plan.shown():
-        table.add_row(Text(row.column), Text(row.becomes), Text(row.type), Text(row.why))
-    if plan.zoneless:
-        table.caption = f"{plan.zoneless:,} times without a zone are taken as they are: --timezone"
+        # A name is the file's, and what it does to a terminal is not for the file to say.
+        name = shown((row.column,)) if row.column else ""
+        table.add_row(Text(name), Text(row.becomes), Text(row.type), Text(row.why))
     return table
+
+
+def _zones(plan: Plan) -> str:
+    times = "1 time" if plan.zoneless == 1 else f"{plan.zoneless:,} times"
+    if plan.timezone is None:
+        return f"Without a zone: {times}, sent as written; --timezone names the zone"
+    return f"Without a zone: {times}, taken to be of {plan.timezone}"

@@ -68,6 +68,9 @@ class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
     null_text: str | None = None
     delimiter: str | None = None
     encoding: str = "utf-8"
+    workspace: str | None = None
+    fresh: bool = False
+    same_account: bool = False
 
 
 def kind(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -202,6 +205,21 @@ _COMMON: Final = (
         show_default=True,
         metavar="DIR",
         help="Where dead letters and what was learned of the account are kept.",
+    ),
+    click.option(
+        "--workspace",
+        metavar="NAME",
+        help="Keeps runs of several accounts on one host apart.",
+    ),
+    click.option(
+        "--fresh",
+        is_flag=True,
+        help="Forget an earlier run of the same input, finished or not, and start over.",
+    ),
+    click.option(
+        "--same-account",
+        is_flag=True,
+        help="Go on with a run although the credential is another one: of the same account.",
     ),
     click.option(
         "--auth",

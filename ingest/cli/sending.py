@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,15 @@ from rich.console import Console
 
 from ingest.cli.assembly import assembled, new_run, opened_sink, remember_caps
 from ingest.cli.columns import decide_columns, say_rejected_rows, table_source
+from ingest.cli.journaling import (
+    Journaled,
+    Source,
+    begun,
+    journaled,
+    say_finished,
+    say_going_on,
+    starts_of,
+)
 from ingest.cli.loop import run as run_loop
 from ingest.cli.options import SendOptions
 from ingest.cli.outputs import check_outputs, write_report
@@ -21,28 +31,29 @@ from ingest.cli.progress import Notices, Shown
 from ingest.cli.signals import Signals
 from ingest.cli.streams import Talk
 from ingest.cli.tables import show_report
+from ingest.codec import dumps
 from ingest.errors import LocalFailure
 from ingest.pipeline import Pipeline
-from ingest.sinks.base import Sink
+from ingest.sinks.base import HttpSink, Sink
 from ingest.sources.files import FileSource
-from ingest.sources.mixed import MixedSource
 from ingest.sources.threaded import threaded
 
 BAD_RECORDS: Final = 1
-
-Source = FileSource | MixedSource
+BAD_COLUMNS: Final = ("rejected", "invalid", "failed", "held")
 
 
 class _Ended(msgspec.Struct, frozen=True):
     """A run that is over: its report, its exit status, and its dead letters (file and count).
 
-    `failure` is what went wrong after it, when its sink was closed.
+    `failure` is what went wrong after it, when its sink was closed; `resumable` tells that the same
+    command goes on with it.
     """
 
     report: dict[str, Any]
     status: int
     letters: tuple[str, int]
     failure: LocalFailure | None = None
+    resumable: bool = False
 
 
 def send_paths(
@@ -77,7 +88,8 @@ def send_paths(
     show_report(console, ended.report, ended.letters)
     if tables is not None and ended.letters[1]:
         say_rejected_rows(console, tables, options, ended.report["run"], Path(ended.letters[0]))
-    _say_next(console, ended.report, again=options.target.endpoint.resendable)
+    todo = _todo(ended.resumable, resendable=options.target.endpoint.resendable)
+    _say_next(console, ended.report, todo)
     write_report(options.report, ended.report)
     if ended.failure is not None:
         raise ended.failure
@@ -98,34 +110,79 @@ async def _send(source: Source, options: SendOptions, console: Console) -> _Ende
 
 
 async def _run(source: Source, sink: Sink, options: SendOptions, console: Console) -> _Ended:
-    run = new_run()
+    with journaled(source, sink, options) as kept:
+        if kept is None or not isinstance(sink, HttpSink):
+            return await _running(source, sink, options, console, new_run())
+        run = kept.run
+        if run is not None and run.state == "finished" and run.report is not None:
+            say_finished(console, run)
+            bad = any(run.report["records"][name] for name in BAD_COLUMNS)
+            return _Ended(run.report, BAD_RECORDS if bad else 0, (run.letters_path, 0))
+        if run is not None:
+            say_going_on(console, run)
+        name = new_run() if run is None else run.name
+        return await _running(source, sink, options, console, name, kept)
+
+
+async def _running(
+    source: Source,
+    sink: Sink,
+    options: SendOptions,
+    console: Console,
+    run: str,
+    kept: Journaled | None = None,
+) -> _Ended:
     pipeline = assembled(options, sink, run=run, name_of=source.name, observer=Notices(console))
-    since = time.monotonic()
+    letters = pipeline.ledger.dead_letters
+    async with AsyncExitStack() as stack:
+        recording = None
+        if kept is not None and isinstance(sink, HttpSink):
+            begins = begun(kept, sink, letters, run, time.time())
+            recording = kept.journal.record(begins, pipeline.balance, letters)
+            await stack.enter_async_context(recording)
+            pipeline.keep(recording)
+            starts = starts_of(recording.settling)
+            source.start_at(starts)
+            pipeline.begin_at({part: start.ordinal for part, start in starts.items()})
+        since = time.monotonic()
+        state, signals = await _to_its_end(source, pipeline, options, console)
+        remember_caps(options, sink, pipeline.ladder)
+        report = pipeline.balance.report(
+            run=run,
+            state=state,
+            halted_because=str(pipeline.error) if pipeline.error else None,
+            source=list(source.names),
+            sink="file" if options.target.where == "file" else options.to,
+            endpoint=options.target.endpoint.name,
+            limits=options.limits,
+            seconds=time.monotonic() - since,
+        )
+        if recording is not None:
+            await recording.finish(state, dumps(report), time.time())
+    return _Ended(
+        report,
+        _status(pipeline, signals),
+        (str(letters.path), letters.written),
+        resumable=recording is not None,
+    )
+
+
+async def _to_its_end(
+    source: Source, pipeline: Pipeline, options: SendOptions, console: Console
+) -> tuple[str, Signals]:
     shown = asyncio.create_task(
         Shown(pipeline, console, style=_style(options, console), total=source.total_bytes).run()
     )
     running = asyncio.create_task(pipeline.run(threaded(source)))
     with Signals(pipeline, running, console) as signals:
         try:
-            state = await running
+            state: str = await running
         except asyncio.CancelledError:
             state = "interrupted"
         finally:
             shown.cancel()
             await asyncio.gather(shown, return_exceptions=True)
-    remember_caps(options, sink, pipeline.ladder)
-    report = pipeline.balance.report(
-        run=run,
-        state=state,
-        halted_because=str(pipeline.error) if pipeline.error else None,
-        source=list(source.names),
-        sink="file" if options.target.where == "file" else options.to,
-        endpoint=options.target.endpoint.name,
-        limits=options.limits,
-        seconds=time.monotonic() - since,
-    )
-    letters = pipeline.ledger.dead_letters
-    return _Ended(report, _status(pipeline, signals), (str(letters.path), letters.written))
+    return state, signals
 
 
 def _style(options: SendOptions, console: Console) -> str:
@@ -142,21 +199,29 @@ def _status(pipeline: Pipeline, signals: Signals) -> int:
     return BAD_RECORDS if pipeline.balance.bad else 0
 
 
-def _say_next(console: Console, report: dict[str, Any], *, again: bool) -> None:
-    """Say why a run halted, and what to do about what is pending; `again` if repeating is safe."""
+def _todo(resumable: bool, *, resendable: bool) -> str:
+    """Say what to do about records that are pending."""
+    if resumable:
+        return "Run the same command again to go on: what is settled is not sent again."
+    if resendable:
+        return (
+            "Run the same command again to send them; it starts from the beginning, so what was "
+            "delivered is sent once more."
+        )
+    return (
+        "Do not run the same command again: it starts from the beginning, and would send a second "
+        "time what was delivered. Find out who got it, and take those out first."
+    )
+
+
+def _say_next(console: Console, report: dict[str, Any], todo: str) -> None:
+    """Say why a run halted, and what to do about what is pending."""
     because = report["halted_because"]
     if because:
         console.print(
             f"Halted: {because}", style="red", markup=False, highlight=False, soft_wrap=True
         )
     if pending := report["records"]["pending"]:
-        todo = (
-            "Run the same command again to send them; it starts from the beginning, so what was "
-            "delivered is sent once more."
-            if again
-            else "Do not run the same command again: it starts from the beginning, and would send "
-            "a second time what was delivered. Find out who got it, and take those out first."
-        )
         console.print(
             f"Pending: {pending:,} of the records read. {todo}",
             style="yellow",

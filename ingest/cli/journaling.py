@@ -1,0 +1,146 @@
+"""The journal of a run of the command: which run it is, and whether it is gone on with.
+
+Decides when there is a journal (inputs that can be read again, to an account), what makes a run the
+same one, and what is said when it must not be gone on with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from ingest.cli.options import SendOptions
+from ingest.errors import ConfigError
+from ingest.sinks.base import HttpSink, Sink
+from ingest.sources.base import Start
+from ingest.sources.files import FileSource
+from ingest.sources.mixed import MixedSource
+from ingest.sources.remote import is_url
+from ingest.state.dead_letters import DeadLetterFile
+from ingest.state.identity import RunIdentity, fingerprint
+from ingest.state.journal import Journal, Run
+from ingest.state.settling import Settling
+
+Source = FileSource | MixedSource
+
+
+class Journaled(msgspec.Struct, frozen=True):
+    """A run with its journal: `run` None is one that begins."""
+
+    journal: Journal
+    identity: RunIdentity
+    run: Run | None
+
+
+@contextmanager
+def journaled(source: Source, sink: Sink, options: SendOptions) -> Iterator[Journaled | None]:
+    """Open the journal and find the run, None where there is no journal.
+
+    Raises `ConfigError` if the run must not be gone on with, `LocalFailure` for a directory that is
+    in use or cannot be written.
+    """
+    identity = _identity(source, sink, options)
+    if identity is None or not isinstance(sink, HttpSink):
+        yield None
+        return
+    with Journal(options.state) as journal:
+        if options.fresh:
+            for found in (journal.find(identity),):
+                if found is not None:
+                    journal.forget(found)
+        else:
+            for other in journal.conflicts(identity):
+                if other.changed:
+                    raise ConfigError(
+                        f"{other.changed[0]} was changed since run {other.name} of it was stopped: "
+                        "what it sent cannot be told from what it did not. Put the file back, or "
+                        "begin anew with another --state"
+                    )
+        run = journal.find(identity)
+        if (
+            run is not None
+            and run.delivered
+            and run.resumable
+            and not options.same_account
+            and run.credential_changed(sink.credential_hash)
+        ):
+            raise ConfigError(
+                f"run {run.name} delivered {run.delivered:,} records with another credential: if "
+                "it is another one of the same account, say --same-account; if another account is "
+                "meant, --fresh begins anew"
+            )
+        yield Journaled(journal, identity, run)
+
+
+def begun(kept: Journaled, sink: HttpSink, letters: DeadLetterFile, name: str, now: float) -> Run:
+    """Write down that the run begins, or goes on."""
+    if kept.run is None:
+        return kept.journal.begin(
+            kept.identity, name=name, hash_of=sink.credential_hash, letters=letters, now=now
+        )
+    kept.journal.reopen(kept.run, hash_of=sink.credential_hash)
+    return kept.run
+
+
+def starts_of(settling: Settling) -> dict[int, Start]:
+    """Return where reading goes on, by part."""
+    return {
+        part: Start(place.offset, place.line, place.ordinal)
+        for part, place in settling.places.items()
+    }
+
+
+def say_going_on(console: Console, run: Run) -> None:
+    """Say what was done before."""
+    began = datetime.fromtimestamp(run.started, UTC)
+    settled = run.records["read"] - run.records["pending"]
+    console.print(
+        Text(
+            f"Going on with run {run.name}, begun {began:%Y-%m-%d %H:%M} UTC: {settled:,} records "
+            "are settled already",
+            style="cyan",
+        )
+    )
+
+
+def say_finished(console: Console, run: Run) -> None:
+    """Say that there is nothing to do."""
+    console.print(
+        Text(
+            f"This input was sent by run {run.name}; nothing is sent again (--fresh begins anew). "
+            "Its report:",
+            style="cyan",
+        )
+    )
+
+
+def _identity(source: Source, sink: Sink, options: SendOptions) -> RunIdentity | None:
+    """Say what makes this run the same as an earlier one; None where none can be gone on with."""
+    if options.target.where != "account":
+        return None
+    names = source.names
+    if any(is_url(name) or not source.readable_again(part) for part, name in enumerate(names)):
+        return None
+    shape = {
+        "endpoint": options.target.endpoint.name,
+        "kind": options.kind,
+        "update_existing_only": options.update_existing_only,
+        "on_bad_field": options.on_bad_field,
+        "strict": options.strict,
+        "no_validate": options.no_validate,
+        "settings": dict(options.settings),
+        "types": options.types,
+        "map": None if options.map is None else options.map.read_text(),
+        "timezone": options.timezone,
+        "null_text": options.null_text,
+        "delimiter": options.delimiter,
+        "encoding": options.encoding,
+    }
+    inputs = tuple(fingerprint(Path(name)) for name in names)
+    return RunIdentity(inputs, shape, sink.name, sink.host, options.workspace or "")

@@ -1,0 +1,120 @@
+"""What the pipeline tells the journal, and in which order: the driver beside the ledger.
+
+Laws 9 and 10 live here. A batch is noted before it is sent, and sent only once the note is durable;
+what becomes of it is noted in the same stretch as the ledger writes it down, with no wait between.
+Groups of the journal commit in order, so that a durable note means that all settlements before it
+are durable too. Without a journal everything here is nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from ingest.intake import Intake, Taken
+from ingest.ledger import Ledger
+from ingest.outcomes import Unanswered
+from ingest.records import EMPTY_COLUMN, Batch, Chunk, Column
+from ingest.retry import Disposition, Verdict
+from ingest.sinks.base import Answer
+from ingest.sources.base import Block
+from ingest.state.recording import Recording
+from ingest.state.resuming import sift
+from ingest.state.settling import Place
+
+IN_FLIGHT: Final = "in flight when an earlier run of this input ended: it may have arrived"
+
+
+class Noting:
+    """Keeps a journal in step with a ledger; `recording` None: there is none.
+
+    `kinds` names the kind of each slot, `hold(slot, fragment)` says whether a record that may have
+    arrived is held, and not sent again.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        kinds: tuple[str, ...],
+        hold: Callable[[int, bytes], bool],
+        recording: Recording | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._kinds = kinds
+        self._hold = hold
+        self._recording = recording
+        self._noted: dict[int, asyncio.Task[None]] = {}
+
+    # Reading
+
+    def take_in(self, part: int, taken: Taken, intake: Intake) -> Taken:
+        """Account for what was read, and return what of it is to be sent."""
+        recording = self._recording
+        if recording is None:
+            self._ledger.take_in(taken)
+            return taken
+        taken = sift(taken, recording.settling, self._kinds, self._again)
+        self._ledger.take_in(taken)
+        invalid = [refusal.position for refusal in taken.refusals]
+        recording.take_in(part, intake.next_ordinal(part), invalid)
+        return taken
+
+    def read(self, block: Block, intake: Intake) -> None:
+        """Note where what follows a block begins."""
+        if self._recording is not None and block.resumable:
+            ordinal = intake.next_ordinal(block.part)
+            self._recording.begins(block.part, Place(ordinal, block.following, block.end_offset))
+
+    def _again(self, chunk: Chunk, row: int) -> bool:
+        """Deal with a record that may have arrived: count the copy, or hold it."""
+        assert self._recording is not None
+        slot, at = chunk.slots[row], chunk.positions[row]
+        fragment = bytes(chunk.fragments[row])
+        if not self._hold(slot, fragment):
+            self._ledger.balance.maybe_duplicated += 1
+            self._recording.mind(at)
+            return True
+        columns = [EMPTY_COLUMN] * len(self._kinds)
+        columns[slot] = Column.of([fragment], [chunk.keys[row]], [at], [chunk.lines[row]])
+        batch = Batch(0, 0, tuple(columns), partition=chunk.partition)
+        held = Verdict(slot, 0, "held", "unanswered", IN_FLIGHT)
+        answer = Answer(Unanswered(None, IN_FLIGHT))
+        self._ledger.settle(batch, answer, Disposition(verdicts=(held,)), attempts=1)
+        self._recording.settle([at])
+        return False
+
+    # Sending
+
+    def note(self, batch: Batch) -> None:
+        """Note a batch that is about to be sent. Raises `LocalFailure`: then it must not be."""
+        if self._recording is not None:
+            positions = [column.positions for column in batch.columns]
+            token = self._recording.note(batch.id, positions)
+            self._noted[batch.id] = asyncio.ensure_future(self._recording.durable(token))
+
+    async def noted(self, batch: Batch) -> None:
+        """Return when the note is durable. Raises `LocalFailure`: then the batch must not go."""
+        if (noted := self._noted.pop(batch.id, None)) is not None:
+            await noted
+
+    def withdraw(self, batch: Batch) -> None:
+        """Take a note back: the batch was not sent."""
+        if self._recording is not None:
+            if (noted := self._noted.pop(batch.id, None)) is not None:
+                noted.cancel()
+            self._recording.conclude(batch.id, ())
+
+    def settle(
+        self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int
+    ) -> None:
+        """Write down what became of a batch that was sent, letters first."""
+        self._ledger.settle(batch, answer, disposition, attempts=attempts)
+        if self._recording is None:
+            return
+        if not disposition.pieces:
+            self._recording.conclude(batch.id)
+            return
+        columns = batch.columns
+        ended = [columns[one.slot].positions[one.index] for one in disposition.verdicts]
+        self._recording.conclude(batch.id, ended)
