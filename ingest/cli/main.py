@@ -15,6 +15,7 @@ from ingest.cli.sample import sample
 from ingest.cli.sandbox import sandbox
 from ingest.cli.send import send
 from ingest.cli.signals import SIGNAL_BASE
+from ingest.cli.status import status
 from ingest.cli.streams import say
 from ingest.errors import IngestError
 
@@ -58,5 +59,5 @@ def cli() -> None:
     """
 
 
-for verb in (import_, send, replay, sample, sandbox):
+for verb in (import_, send, replay, sample, status, sandbox):
     cli.add_command(verb)

@@ -1,0 +1,192 @@
+"""The pipeline with a journal: what is settled stays so, whenever the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ingest.codec import loads
+from ingest.errors import LocalFailure
+from ingest.inflight import Fixed
+from ingest.intake import Intake, IntakeRules
+from ingest.ledger import Ledger
+from ingest.limits import Budget
+from ingest.outcomes import Delivered, Outcome
+from ingest.pipeline import Pipeline, PipelineSettings
+from ingest.profiles import CapsLadder
+from ingest.records import Batch
+from ingest.retry import RetryPolicy
+from ingest.sinks.braze import ENDPOINTS
+from ingest.sinks.memory import MemorySink
+from ingest.sources.base import Block, split_blocks
+from ingest.state.dead_letters import DeadLetterFile
+from ingest.state.identity import RunIdentity
+from ingest.state.journal import Journal
+from ingest.throttle import Throttle
+from tests.driving import COMBINED, attributes, event, number_of
+
+OK = Delivered(201)
+IDENTITY = RunIdentity((), {}, "memory", "memory")
+
+
+def hash_of(salt: bytes) -> str:
+    """Hash the one credential there is."""
+    return "same"
+
+
+class Stop(Exception):
+    """What a dying process does not get to raise; it ends the run of a test where it is."""
+
+
+class Played(msgspec.Struct):
+    """How a run went: its columns, the copies that are possible, and what the sink got.
+
+    `lost` are the records of requests that got no answer, for the process was dead.
+    """
+
+    columns: dict[str, int]
+    doubled: int
+    delivered: list[int]
+    lost: int
+    state: str
+
+
+async def played(
+    where: Path,
+    lines: list[bytes],
+    *,
+    dies_after: int | None = None,
+    hold: bool = False,
+    endpoint: Any = ENDPOINTS["track"],
+) -> Played:
+    """Run, or go on with, the one run in `where`; after so many answers the process is dead."""
+    answers = lost = 0
+
+    def script(batch: Batch) -> Outcome:
+        nonlocal answers, lost
+        answers += 1
+        if dies_after is not None and answers > dies_after:
+            lost += len(batch)
+            raise Stop
+        return OK
+
+    sink = MemorySink(script, 0.001, endpoint=endpoint)
+    letters = DeadLetterFile(where / "letters", run="r")
+    policy = RetryPolicy(hold_unanswered=frozenset((0, 1, 2) if hold else ()))
+    pipeline = Pipeline(
+        sink,
+        intake=Intake(IntakeRules(largest=COMBINED.body_bytes - sink.overhead - 1)),
+        ladder=CapsLadder((COMBINED,)),
+        throttle=Throttle(Budget(())),
+        in_flight=Fixed(3),
+        ledger=Ledger(letters, kinds=sink.endpoint.kinds, name_of=lambda part: "in"),
+        settings=PipelineSettings(policy=policy),
+    )
+    state = "died"
+    with Journal(where, power_safe=False) as journal:
+        run = journal.find(IDENTITY) or journal.begin(
+            IDENTITY, name="r", hash_of=hash_of, letters=letters, now=1.0
+        )
+        recording = journal.record(run, pipeline.balance, letters)
+        async with recording:
+            pipeline.keep(recording)
+            starts = {part: place.ordinal for part, place in recording.settling.places.items()}
+            pipeline.begin_at(starts)
+            places = recording.settling.places
+            first = places[0].line if places else 1
+
+            async def blocks() -> AsyncIterator[Block]:
+                text = b"\n".join(lines[first - 1 :])
+                for block in split_blocks((text,), 0, line=first):
+                    yield block
+
+            try:
+                state = await pipeline.run(blocks())
+                await recording.finish(state, b"{}", 2.0)
+            except Stop:
+                pass
+    sent = sorted(map(number_of, (one for slot in sink.delivered for one in slot)))
+    columns = {name: count for name, count in pipeline.balance.columns().items() if count}
+    return Played(columns, pipeline.balance.maybe_duplicated, sent, lost, state)
+
+
+LINES = [(attributes, event)[n % 2](f"u{n}", n) for n in range(600)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("dies_after", [0, 1, 4, 7])
+async def test_what_is_settled_is_not_sent_again(tmp_path: Path, dies_after: int) -> None:
+    """A run that dies is gone on with: each record once, but for what was in flight."""
+    first = await played(tmp_path, LINES, dies_after=dies_after)
+    assert first.state == "died"
+    second = await played(tmp_path, LINES)
+    assert second.state == "finished"
+    assert second.columns == {"read": 600, "delivered": 600}
+    assert sorted({*first.delivered, *second.delivered}) == list(range(600))
+    copies = len(first.delivered) + len(second.delivered) - 600
+    assert copies <= second.doubled == first.lost
+
+
+@pytest.mark.asyncio
+async def test_what_was_in_flight_is_held_where_nothing_may_repeat(tmp_path: Path) -> None:
+    """Each of those has a letter that says so, and nobody gets a second copy."""
+    once = msgspec.structs.replace(ENDPOINTS["track"], resendable=False)
+    first = await played(tmp_path, LINES, dies_after=3, hold=True, endpoint=once)
+    second = await played(tmp_path, LINES, hold=True, endpoint=once)
+    held = second.columns["held"]
+    assert held == first.lost > 0
+    assert second.columns == {"read": 600, "delivered": 600 - held, "held": held}
+    assert second.doubled == 0
+    assert len(first.delivered) + len(second.delivered) <= 600
+    letters = [loads(line) for line in (tmp_path / "letters").read_bytes().splitlines()]
+    assert [letter["column"] for letter in letters] == ["held"] * held
+
+
+@pytest.mark.asyncio
+async def test_invalid_records_are_counted_once(tmp_path: Path) -> None:
+    """Their letters are those of the process that read them first."""
+    lines = [
+        b'{"event": {"external_id": "u"}}' if n % 50 == 0 else one for n, one in enumerate(LINES)
+    ]
+    await played(tmp_path, lines, dies_after=4)
+    second = await played(tmp_path, lines)
+    assert second.columns == {"read": 600, "delivered": 588, "invalid": 12}
+    assert len((tmp_path / "letters").read_bytes().splitlines()) == 12
+
+
+@pytest.mark.asyncio
+async def test_nothing_goes_out_that_could_not_be_noted(tmp_path: Path) -> None:
+    """Law 11: a journal that fails ends the run before the batch is sent."""
+    sink = MemorySink()
+    pipeline = Pipeline(
+        sink,
+        intake=Intake(IntakeRules()),
+        ladder=CapsLadder((COMBINED,)),
+        throttle=Throttle(Budget(())),
+        in_flight=Fixed(3),
+        ledger=Ledger(
+            DeadLetterFile(tmp_path / "letters", run="r"),
+            kinds=sink.endpoint.kinds,
+            name_of=lambda part: "in",
+        ),
+    )
+    with Journal(tmp_path, power_safe=False) as journal:
+        letters = pipeline.ledger.dead_letters
+        run = journal.begin(IDENTITY, name="r", hash_of=hash_of, letters=letters, now=1.0)
+        async with journal.record(run, pipeline.balance, letters) as recording:
+            recording.relieve()  # as on a full disk
+            pipeline.keep(recording)
+
+            async def blocks() -> AsyncIterator[Block]:
+                for block in split_blocks((b"\n".join(LINES),), 0):
+                    yield block
+
+            state = await asyncio.wait_for(pipeline.run(blocks()), 30)
+    assert state == "halted"
+    assert isinstance(pipeline.error, LocalFailure)
+    assert sink.requests == 0
