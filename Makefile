@@ -21,7 +21,7 @@ CORE_FILES := $(subst $(space),$(comma),$(strip $(foreach m,$(CORE) $(WIRES),ing
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
-demo: $(STAMP) ## import synthetic records into the sandbox, with faults, and show the balance
+demo: $(STAMP) ## import into a sandbox with faults, be killed half way, go on, and show the balance
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## run the tests (all but the slow ones with real processes)

@@ -52,7 +52,15 @@ class _Letter(msgspec.Struct, frozen=True):
 _LETTER: Final = typed(_Letter)
 
 
-def table_source(paths: Sequence[str], options: SendOptions) -> MixedSource:
+class Tables(MixedSource):
+    """Inputs of any form, with the columns of those that are tables."""
+
+    def __init__(self, paths: Sequence[str], columns: TableColumns, options: TableOptions) -> None:
+        super().__init__(paths, columns, options=options)
+        self.columns = columns
+
+
+def table_source(paths: Sequence[str], options: SendOptions) -> Tables:
     """Open inputs of any form. Raises `ConfigError`, `InputError` or `MissingExtra`."""
     told = Options(
         kind=options.kind,
@@ -61,11 +69,7 @@ def table_source(paths: Sequence[str], options: SendOptions) -> MixedSource:
         null_text=options.null_text,
         mapping=_mapping(options.map),
     )
-    return MixedSource(
-        paths,
-        TableColumns(told),
-        options=TableOptions(options.delimiter, options.encoding),
-    )
+    return Tables(paths, TableColumns(told), TableOptions(options.delimiter, options.encoding))
 
 
 def decide_columns(source: MixedSource, console: Console, *, progress: bool) -> None:
@@ -125,6 +129,15 @@ def _letters(path: Path) -> Iterator[_Letter]:
                     continue
     except OSError as error:
         raise LocalFailure(f"{path} cannot be read: {error.strerror}") from error
+
+
+def say_dropped_cells(console: Console, source: Tables) -> None:
+    """Say which cells were left out because the mapping says so of bad ones."""
+    for name, cells in sorted(source.columns.dropped.items()):
+        shown = "".join(c if c.isprintable() else "?" for c in name)
+        said = Text(f"{cells:,} bad cells of the column '{shown}' were left out, as the map says")
+        said.stylize("yellow")
+        console.print(said, soft_wrap=True)
 
 
 def say_rejected_rows(

@@ -14,7 +14,12 @@ import msgspec
 from rich.console import Console
 
 from ingest.cli.assembly import assembled, new_run, opened_sink, remember_caps
-from ingest.cli.columns import decide_columns, say_rejected_rows, table_source
+from ingest.cli.columns import (
+    decide_columns,
+    say_dropped_cells,
+    say_rejected_rows,
+    table_source,
+)
 from ingest.cli.journaling import (
     Journaled,
     Source,
@@ -86,6 +91,8 @@ def send_paths(
         decide_columns(tables, console, progress=options.progress != "none")
     ended = run_loop(_send(source, options, console))
     show_report(console, ended.report, ended.letters)
+    if tables is not None:
+        say_dropped_cells(console, tables)
     if tables is not None and ended.letters[1]:
         say_rejected_rows(console, tables, options, ended.report["run"], Path(ended.letters[0]))
     todo = _todo(ended.resumable, resendable=options.target.endpoint.resendable)

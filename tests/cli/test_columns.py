@@ -393,3 +393,16 @@ def test_folders_and_letters_that_cannot_be_had(
     monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(LocalFailure, match="letters cannot be read: Permission denied"):
         write_rejected_rows(source, letters, RUN, tmp_path / "rejects.csv")
+
+
+def test_cells_that_a_map_drops_are_told(tmp_path: Path) -> None:
+    """Nothing is left out in silence: how many cells of which column."""
+    table = tmp_path / "t.csv"
+    table.write_text("external_id,visits,plan\nu1,3,pro\nu2,many,free\nu3,some,free\n")
+    mapping = tmp_path / "map.toml"
+    mapping.write_text('[columns.visits]\ntype = "number"\non_bad_field = "drop"\n')
+    arguments = ["import", str(table), "--kind", "attributes", "--map", str(mapping)]
+    arguments += ["--to", f"file:{tmp_path / 'out'}", "--state", str(tmp_path / "state")]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    assert "2 bad cells of the column 'visits' were left out" in done.output
