@@ -72,6 +72,8 @@ class Ledger:
 
     def take_in(self, taken: Taken) -> None:
         """Account for what was read: its count, and the end of what is invalid."""
+        if taken.refusals:
+            self._write_refusals(taken)
         balance = self.balance
         for kind, records in taken.read.items():
             balance.read(kind, records)
@@ -79,8 +81,13 @@ class Ledger:
         for warning in taken.warnings:
             place = self._place(warning.position, warning.line)
             balance.explain(warning.code, warning.field, "warned", warning.reason, place)
-        if not taken.refusals:
-            return
+        for refusal in taken.refusals:
+            place = self._place(refusal.position, refusal.line)
+            balance.settle(refusal.kind, "invalid")
+            summary = refusal.summary or refusal.reason
+            balance.explain(refusal.code, refusal.field, "invalid", summary, place)
+
+    def _write_refusals(self, taken: Taken) -> None:
         self.dead_letters.write(
             [
                 DeadLetter(
@@ -97,11 +104,6 @@ class Ledger:
             ],
             self._wall(),
         )
-        for refusal in taken.refusals:
-            place = self._place(refusal.position, refusal.line)
-            balance.settle(refusal.kind, "invalid")
-            summary = refusal.summary or refusal.reason
-            balance.explain(refusal.code, refusal.field, "invalid", summary, place)
 
     def settle(
         self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int

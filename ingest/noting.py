@@ -105,6 +105,19 @@ class Noting:
                 noted.cancel()
             self._recording.conclude(batch.id, ())
 
+    def abandon(
+        self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int
+    ) -> None:
+        """Write down what is held of a batch that got no answer, for the run was stopped.
+
+        It stays noted: who goes on with the run has to know that the rest may have arrived.
+        """
+        self._ledger.settle(batch, answer, disposition, attempts=attempts)
+        if self._recording is not None:
+            columns = batch.columns
+            held = [columns[one.slot].positions[one.index] for one in disposition.verdicts]
+            self._recording.settle(sorted(held))
+
     def settle(
         self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int
     ) -> None:

@@ -194,6 +194,8 @@ class Pipeline:
             raise self._crash
         if self.state == "running":
             self.state = "halted" if self.error else "finished"
+            if self.state == "finished" and self.balance.count("pending"):
+                self.state = "interrupted"  # whatever the reason: what is pending is not at its end
         self._waiting_for = ""
         return self.state
 
@@ -498,7 +500,8 @@ class Pipeline:
         self.balance.answered(None, throttled=False)
         found = self._decide(case, answer, Weather(outage=True))
         # Nothing goes again in this run, so nothing of it can be a copy.
-        self._settle(case, answer, msgspec.structs.replace(found, duplicated=0), self._clock())
+        found = msgspec.structs.replace(found, duplicated=0)
+        self._noting.abandon(case.batch, answer, found, attempts=case.tries.sends + 1)
 
     def _conclude(self, case: Case, answer: Answer) -> None:
         """Learn from an answer, ask what becomes of the records, and settle them."""

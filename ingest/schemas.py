@@ -32,11 +32,15 @@ class Schema(Protocol):
     """What one endpoint makes of records.
 
     `provable` says that a record of which `ingest.proving` finds nothing wrong goes as it came, in
-    the slot of its kind, with every other.
+    the slot of its kind, with every other. `remembers` says that what it makes of a record depends
+    on those before it, so that a run can only be gone on with by reading all of them again.
     """
 
     @property
     def provable(self) -> bool: ...
+
+    @property
+    def remembers(self) -> bool: ...
 
     def read(self, line: bytes, kind: str | None) -> Iterable[Found | Misformed]:
         """Yield what a line holds, at least one item; `kind` is that of bare objects."""
@@ -73,6 +77,7 @@ class TrackSchema:
     """Records of `users/track`: they go as they came, but for what has to be different."""
 
     provable = True
+    remembers = False
 
     def read(self, line: bytes, kind: str | None) -> Iterable[Found | Misformed]:
         """Yield what a line holds."""

@@ -23,6 +23,7 @@ class States:
     """Takes records that have a state, which all records of a request share; or old ones."""
 
     provable = False
+    remembers = False
 
     def __init__(self) -> None:
         self.times: list[float] = []

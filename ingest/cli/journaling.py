@@ -23,7 +23,7 @@ from ingest.sources.files import FileSource
 from ingest.sources.mixed import MixedSource
 from ingest.sources.remote import is_url
 from ingest.state.dead_letters import DeadLetterFile
-from ingest.state.identity import RunIdentity, fingerprint
+from ingest.state.identity import Conflict, RunIdentity, conflict, fingerprint
 from ingest.state.journal import Journal, Run
 from ingest.state.settling import Settling
 
@@ -50,23 +50,22 @@ def journaled(source: Source, sink: Sink, options: SendOptions) -> Iterator[Jour
         yield None
         return
     with Journal(options.state) as journal:
+        others = [
+            (run, found)
+            for run in journal.runs()
+            if run.identity.digest != identity.digest
+            and (found := conflict(run.name, run.identity, identity)) is not None
+        ]
         if options.fresh:
-            for found in (journal.find(identity),):
-                if found is not None:
-                    journal.forget(found)
-        else:
-            for other in journal.conflicts(identity):
-                if other.changed:
-                    raise ConfigError(
-                        f"{other.changed[0]} was changed since run {other.name} of it was stopped: "
-                        "what it sent cannot be told from what it did not. Put the file back, or "
-                        "begin anew with another --state"
-                    )
+            again = journal.find(identity)
+            for run in (*([again] if again else ()), *(run for run, _ in others)):
+                journal.forget(run)
+        elif journal.find(identity) is None:
+            _mind(others, resendable=sink.endpoint.resendable)
         run = journal.find(identity)
         if (
             run is not None
             and run.delivered
-            and run.resumable
             and not options.same_account
             and run.credential_changed(sink.credential_hash)
         ):
@@ -76,6 +75,24 @@ def journaled(source: Source, sink: Sink, options: SendOptions) -> Iterator[Jour
                 "meant, --fresh begins anew"
             )
         yield Journaled(journal, identity, run)
+
+
+def _mind(others: list[tuple[Run, Conflict]], *, resendable: bool) -> None:
+    """Refuse to begin anew where records of another run would be sent again unawares."""
+    for run, other in others:
+        if other.changed and run.state != "finished":
+            raise ConfigError(
+                f"{other.changed[0]} was changed since run {run.name} of it was stopped: what it "
+                "sent cannot be told from what it did not. Put the file back, or begin anew with "
+                "--fresh"
+            )
+        if not resendable and run.delivered:
+            named = (*other.shared, *other.changed)[0]
+            raise ConfigError(
+                f"{named} was sent, in part at least, by run {run.name}, with other inputs or "
+                "options: what must not go out twice would. Repeat that command to go on with it; "
+                "--fresh sends everything"
+            )
 
 
 def begun(kept: Journaled, sink: HttpSink, letters: DeadLetterFile, name: str, now: float) -> Run:

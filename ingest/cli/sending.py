@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from ingest.cli.assembly import assembled, new_run, opened_sink, remember_caps
+from ingest.cli.assembly import assembled, host_of, new_run, opened_sink, remember_caps
 from ingest.cli.columns import (
     decide_columns,
     say_dropped_cells,
@@ -33,7 +34,7 @@ from ingest.cli.loop import run as run_loop
 from ingest.cli.options import SendOptions
 from ingest.cli.outputs import check_outputs, write_report
 from ingest.cli.progress import Notices, Shown
-from ingest.cli.signals import Signals
+from ingest.cli.signals import SIGNAL_BASE, Signals
 from ingest.cli.streams import Talk
 from ingest.cli.tables import show_report
 from ingest.codec import dumps
@@ -44,6 +45,7 @@ from ingest.sources.files import FileSource
 from ingest.sources.threaded import threaded
 
 BAD_RECORDS: Final = 1
+INTERRUPTED: Final = SIGNAL_BASE + signal.SIGINT
 BAD_COLUMNS: Final = ("rejected", "invalid", "failed", "held")
 
 
@@ -88,12 +90,13 @@ def send_paths(
             soft_wrap=True,
         )
     if tables is not None:
+        host_of(options)  # what is wrong with the destination is told before a file is read twice
         decide_columns(tables, console, progress=options.progress != "none")
     ended = run_loop(_send(source, options, console))
     show_report(console, ended.report, ended.letters)
     if tables is not None:
         say_dropped_cells(console, tables)
-    if tables is not None and ended.letters[1]:
+    if tables is not None and any(ended.report["records"][name] for name in BAD_COLUMNS):
         say_rejected_rows(console, tables, options, ended.report["run"], Path(ended.letters[0]))
     todo = _todo(ended.resumable, resendable=options.target.endpoint.resendable)
     _say_next(console, ended.report, todo)
@@ -148,7 +151,8 @@ async def _running(
             recording = kept.journal.record(begins, pipeline.balance, letters)
             await stack.enter_async_context(recording)
             pipeline.keep(recording)
-            starts = starts_of(recording.settling)
+            # Where records depend on those before them, all are read again, and the settled let go.
+            starts = {} if sink.schema.remembers else starts_of(recording.settling)
             source.start_at(starts)
             pipeline.begin_at({part: start.ordinal for part, start in starts.items()})
         since = time.monotonic()
@@ -164,12 +168,17 @@ async def _running(
             limits=options.limits,
             seconds=time.monotonic() - since,
         )
+        failure = None
         if recording is not None:
-            await recording.finish(state, dumps(report), time.time())
+            try:
+                await recording.finish(state, dumps(report), time.time())
+            except LocalFailure as error:
+                failure = error  # the balance is owed all the same
     return _Ended(
         report,
         _status(pipeline, signals),
         (str(letters.path), letters.written),
+        failure,
         resumable=recording is not None,
     )
 
@@ -203,6 +212,8 @@ def _status(pipeline: Pipeline, signals: Signals) -> int:
         return pipeline.error.exit_status
     if signals.status is not None:
         return signals.status
+    if pipeline.state == "interrupted" or pipeline.state == "running":
+        return INTERRUPTED  # a signal came before anybody listened
     return BAD_RECORDS if pipeline.balance.bad else 0
 
 

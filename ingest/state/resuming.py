@@ -23,7 +23,8 @@ Again = Callable[[Chunk, int], bool]
 def sift(taken: Taken, settling: Settling, kinds: Sequence[str], again: Again) -> Taken:
     """Return what is new of some lines, and what is not settled of the others.
 
-    `read`, `warned`, warnings and refusals are those of records that were not counted before;
+    `read`, `warned` and warnings are those of records that were not counted before, refusals those
+    of records that had no end before;
     `kinds` names the kind of each slot. For a record in doubt `again` is asked, which has to `mind`
     or `settle` it. Lines with nothing but new records come back as they are.
     """
@@ -43,8 +44,9 @@ def sift(taken: Taken, settling: Settling, kinds: Sequence[str], again: Again) -
                 read[kinds[slot]] += 1
         if (kept := _unsettled(chunk, settling, again)) is not None:
             chunks.append(kept)
-    refusals = [refusal for refusal in taken.refusals if is_new(refusal.position)]
-    read.update(refusal.kind for refusal in refusals)
+    # One that was read before, and is refused only now (an event grew too old), ends here as well.
+    refusals = [one for one in taken.refusals if one.position not in settling.settled]
+    read.update(one.kind for one in refusals if is_new(one.position))
     warnings = [warning for warning in taken.warnings if is_new(warning.position)]
     warned = len({warning.position for warning in warnings})
     return Taken(chunks, dict(read), refusals, warnings, warned, taken.time)

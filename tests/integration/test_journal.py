@@ -147,6 +147,58 @@ def test_what_must_not_be_gone_on_with(tmp_path: Path, records: Path) -> None:
     assert fresh.records == {"read": RECORDS, "delivered": RECORDS}
 
 
+def test_two_signals_double_only_what_is_told(tmp_path: Path, records: Path) -> None:
+    """Stopped at once, what was in flight may have arrived: the next run counts its copies."""
+    with served("--latency", "300ms", *NO_LIMIT) as sandbox:
+        for _ in range(3):
+            run = going(tmp_path, sandbox, records)
+            sent_some(sandbox, 20)
+            run.signal(signal.SIGINT)
+            run.signal(signal.SIGINT)
+            assert run.end().status == 130
+        sandbox.post("/sandbox/faults", {"faults": ""})
+        ended = going(tmp_path, sandbox, records, "--in-flight", "200").end()
+        stats = sandbox.stats()
+    assert ended.records == {"read": RECORDS, "delivered": RECORDS}
+    assert stats["distinct_objects"] == RECORDS
+    assert stats["copies"] <= ended.report["of_which"]["maybe_duplicated"]
+
+
+def test_a_finished_run_is_not_the_other_accounts(tmp_path: Path) -> None:
+    """Another key gets a sentence, and not the report of a run that sent nothing there."""
+    path = written(tmp_path / "few.ndjson", list(samples(200)))
+    with served(*NO_LIMIT) as sandbox:
+        assert going(tmp_path, sandbox, path).end().status == 0
+        other = going(tmp_path, sandbox, path, key="another-account").end()
+    assert other.status == 2
+    assert "--fresh" in other.stderr
+
+
+def test_messages_are_not_sent_again_by_another_command(tmp_path: Path) -> None:
+    """One more file, or another option, is another run: it must not message anybody twice."""
+    one, two = tmp_path / "one.ndjson", tmp_path / "two.ndjson"
+    for path, first in ((one, 0), (two, 500)):
+        written(
+            path,
+            [
+                dumps({"campaign_id": "c", "external_user_id": f"u{n}"})
+                for n in range(first, first + 500)
+            ],
+        )
+    state = ("--state", str(tmp_path / "state"))
+    with served(*NO_LIMIT) as sandbox:
+        done = Sending(
+            tmp_path, sandbox.url, "send", "trigger-send", str(one), *state, *NO_LIMIT
+        ).end()
+        both = Sending(
+            tmp_path, sandbox.url, "send", "trigger-send", str(one), str(two), *state, *NO_LIMIT
+        ).end()
+        stats = sandbox.stats()
+    assert done.status == 0, done.stderr
+    assert (both.status, stats["sends"]) == (2, 500)
+    assert "must not go out twice" in both.stderr
+
+
 def test_two_at_once_do_not_share_a_state(tmp_path: Path, records: Path) -> None:
     """The second one ends with a sentence, and the first one goes on."""
     with served("--latency", "40ms", *NO_LIMIT) as sandbox:

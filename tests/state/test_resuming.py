@@ -88,3 +88,15 @@ def test_what_is_new_is_not_looked_at_row_by_row() -> None:
     assert sift(whole, settling, KINDS, lambda chunk, row: False) is whole
     blank = taken_of([b""])
     assert sift(blank, settling, KINDS, lambda chunk, row: False) is blank
+
+
+def test_what_is_refused_only_on_the_second_reading_has_its_end() -> None:
+    """Read before and not settled, it is invalid now: not read again, and not lost either."""
+    whole = taken_of([LINES["bad"], LINES["good"]])
+    settling = Settling(Balance(), Kept(taken={0: 2}))
+    found = sift(whole, settling, KINDS, lambda chunk, row: True)
+    assert found.read == {}
+    assert [refusal.position for refusal in found.refusals] == [0]
+    assert positions_of(found) == [1]
+    settling.settle([0])
+    assert sift(whole, settling, KINDS, lambda chunk, row: True).refusals == []

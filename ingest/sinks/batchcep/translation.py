@@ -329,6 +329,7 @@ class BatchCepSchema:
     """Records of Braze's objects, translated. Remembers the names of one run."""
 
     provable = False
+    remembers = True  # names: the first that becomes a name has it for the run
 
     def __init__(self, settings: BatchCepSettings, names: Names | None = None) -> None:
         self._settings = settings

@@ -74,6 +74,7 @@ class RowSchema:
     """Records of one row."""
 
     provable = False
+    remembers = False
 
     def __init__(self, row: Row) -> None:
         self._row = row
