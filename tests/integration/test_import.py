@@ -387,7 +387,7 @@ def test_a_dead_destination(tmp_path: Path, mixed: Path) -> None:
         (("in.ndjson", "--rate", "fast"), "rate"),
         (("missing.ndjson",), "missing.ndjson"),
         (("in.ndjson", "--memory", "lots"), "--memory"),
-        (("catalog.csv",), "csv"),
+        (("catalog.csv",), "--kind"),
     ],
 )
 def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
