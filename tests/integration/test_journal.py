@@ -16,13 +16,13 @@ pytestmark = pytest.mark.integration
 
 IN_FLIGHT = 8
 NO_LIMIT = ("--rate", "1000000/1s")
-RECORDS = 60_000
+RECORDS = 40_000
 
 
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
-    """60,000 records of 15,000 users."""
-    return written(tmp_path / "in.ndjson", list(samples(RECORDS, users=15_000)))
+    """40,000 records of 10,000 users."""
+    return written(tmp_path / "in.ndjson", list(samples(RECORDS, users=10_000)))
 
 
 def going(where: Path, sandbox: Served, path: Path, *more: str, key: str = KEY) -> Sending:
