@@ -45,6 +45,7 @@ class Noting:
         self._hold = hold
         self._recording = recording
         self._noted: dict[int, asyncio.Task[None]] = {}
+        self._doubted: set[int] = set()  # positions that go again, and may have arrived before
 
     # Reading
 
@@ -74,6 +75,7 @@ class Noting:
         if not self._hold(slot, fragment):
             self._ledger.balance.maybe_duplicated += 1
             self._recording.mind(at)
+            self._doubted.add(at)
             return True
         columns = [EMPTY_COLUMN] * len(self._kinds)
         columns[slot] = Column.of([fragment], [chunk.keys[row]], [at], [chunk.lines[row]])
@@ -104,6 +106,17 @@ class Noting:
             if (noted := self._noted.pop(batch.id, None)) is not None:
                 noted.cancel()
             self._recording.conclude(batch.id, ())
+
+    def doubted(self, batch: Batch) -> frozenset[tuple[int, int]]:
+        """Return the (slot, index) of the records that an earlier process may have sent."""
+        if not self._doubted:
+            return frozenset()
+        return frozenset(
+            (slot, index)
+            for slot, column in enumerate(batch.columns)
+            for index, at in enumerate(column.positions)
+            if at in self._doubted
+        )
 
     def abandon(
         self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int

@@ -532,6 +532,7 @@ class Pipeline:
             jitter=self._dice(),
             asked_delay=asked_delay,
             folded=self._sink.folding is not None,
+            doubted=self._noting.doubted(case.batch),
         )
 
     def _returned(self, task: asyncio.Task[Any]) -> None:

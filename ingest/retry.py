@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import accumulate, islice
 from typing import Final, assert_never
 
@@ -141,19 +141,21 @@ def decide(
     jitter: float,
     asked_delay: float = 0.0,
     folded: bool = False,
+    doubted: Collection[Row] = (),
 ) -> Disposition:
     """Return what becomes of each record of `batch`.
 
     `caps` are the ones in force now; `repeatable(slot, index)` says whether a second copy of a
     record changes nothing; `folded` that the records of a user are one item of a request;
+    `doubted` are rows that an earlier process of the run may have sent;
     `asked_delay` is the floor, in seconds, that the destination asked for. `jitter` is in [0, 1).
     """
     sent = msgspec.structs.replace(tries, sends=tries.sends + 1)
     match outcome:
         case Delivered():
-            return _delivered(outcome, tries)
+            return _delivered(outcome, tries, doubted)
         case Invalid():
-            return _settle_invalid(batch, outcome, sent)
+            return _settle_invalid(batch, outcome, sent, doubted)
         case Throttled():
             return Disposition(pieces=(Piece(None, sent),), delay=asked_delay)
         case TooMany():
@@ -178,9 +180,9 @@ def decide(
             assert_never(outcome)
 
 
-def _delivered(outcome: Delivered, tries: Tries) -> Disposition:
+def _delivered(outcome: Delivered, tries: Tries, doubted: Collection[Row]) -> Disposition:
     """Split what was taken from what was not, and say of which of that a piece was not."""
-    verdicts = _judged(outcome, tries)
+    verdicts = _judged(outcome, tries, doubted)
     bad = {(verdict.slot, verdict.index) for verdict in verdicts}
     warned = tuple(
         Verdict(
@@ -192,16 +194,29 @@ def _delivered(outcome: Delivered, tries: Tries) -> Disposition:
     return Disposition(delivered=True, verdicts=verdicts, warned=warned)
 
 
-def _judged(outcome: Delivered | Invalid, tries: Tries) -> tuple[Verdict, ...]:
+def _judged(
+    outcome: Delivered | Invalid, tries: Tries, doubted: Collection[Row]
+) -> tuple[Verdict, ...]:
     """Return a verdict for each record that is named.
 
     An error that an earlier copy earns its successor refuses nobody where there may have been one.
     """
-    if not tries.doubted:
+    if not (tries.doubted or doubted):
         return _rejections(outcome.rejected, outcome)
-    sure = _rejections((error for error in outcome.rejected if not error.already), outcome)
+    doubts = {
+        row: error
+        for error in outcome.rejected
+        if error.already and ((row := (error.slot, error.index)) in doubted or tries.doubted)
+    }
+    sure = _rejections(
+        (
+            error
+            for error in outcome.rejected
+            if not (error.already and (error.slot, error.index) in doubts)
+        ),
+        outcome,
+    )
     bad = {(verdict.slot, verdict.index) for verdict in sure}
-    doubts = {(error.slot, error.index): error for error in outcome.rejected if error.already}
     return sure + tuple(
         Verdict(
             *row,
@@ -234,8 +249,10 @@ def _rejections(errors: Iterable[ItemError], outcome: Delivered | Invalid) -> tu
     )
 
 
-def _settle_invalid(batch: Batch, outcome: Invalid, sent: Tries) -> Disposition:
-    verdicts = _judged(outcome, sent)
+def _settle_invalid(
+    batch: Batch, outcome: Invalid, sent: Tries, doubted: Collection[Row]
+) -> Disposition:
+    verdicts = _judged(outcome, sent, doubted)
     bad = {(verdict.slot, verdict.index) for verdict in verdicts}
     rest = tuple(row for row in batch.rows() if row not in bad)
     pieces = (Piece(rest, _afresh(sent)),) if rest else ()

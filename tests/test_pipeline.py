@@ -183,6 +183,10 @@ def test_a_slow_source_of_many_partitions_does_not_linger_for_each_in_turn(lette
             apart = str(record["properties"]["n"])
             return msgspec.structs.replace(encoded, partition=Partition(apart))
 
+    def script(batch: Batch, now: float) -> Outcome:
+        sent.append(now)
+        return OK
+
     async def slow() -> AsyncIterator[Block]:
         for i in range(40):
             async for block in lines_of([event(f"v{i}", i)]):
@@ -194,7 +198,7 @@ def test_a_slow_source_of_many_partitions_does_not_linger_for_each_in_turn(lette
         settings=PipelineSettings(linger=1.0),
         latency=0.0,
         schema=Campaigns(),
-        script=lambda batch, now: sent.append(now) or OK,  # type: ignore[func-returns-value]
+        script=script,
     )
     driven = drive(slow, setup)
     assert driven.columns == {"read": 40, "delivered": 40}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,7 @@ def said(
     jitter: float = 0.5,
     asked_delay: float = 0.0,
     folded: bool = False,
+    doubted: Sequence[Row] = (),
 ) -> Disposition:
     """Decide with everything that a case does not speak of at its default."""
     return decide(
@@ -79,6 +81,7 @@ def said(
         jitter=jitter,
         asked_delay=asked_delay,
         folded=folded,
+        doubted=doubted,
     )
 
 
@@ -398,6 +401,16 @@ def test_what_an_earlier_copy_may_have_done_is_no_verdict(outcome: Outcome) -> N
     assert [verdict.column for verdict in sure.verdicts] == ["rejected"]
     (doubted,) = said(alone, outcome, Tries(sends=1, doubted=True)).verdicts
     assert (doubted.code, doubted.column) == ("perhaps-done-before", TAKEN)
+
+
+def test_what_an_earlier_process_may_have_done_is_told_record_by_record() -> None:
+    """Another record of the same request, which was not in doubt, is refused as ever."""
+    batch = batch_of([(0, "a"), (0, "b")])
+    both = (GONE, msgspec.structs.replace(GONE, index=1))
+    for outcome in (Delivered(201, both), Invalid(400, both)):
+        found = said(batch, outcome, doubted=[(0, 1)])
+        columns = {verdict.index: verdict.column for verdict in found.verdicts}
+        assert columns == {0: "rejected", 1: TAKEN}
 
 
 def test_a_request_without_an_answer_is_remembered_by_its_pieces() -> None:

@@ -39,7 +39,9 @@ class Journaled(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def journaled(source: Source, sink: Sink, options: SendOptions) -> Iterator[Journaled | None]:
+def journaled(
+    source: Source, sink: Sink, options: SendOptions, console: Console
+) -> Iterator[Journaled | None]:
     """Open the journal and find the run, None where there is no journal.
 
     Raises `ConfigError` if the run must not be gone on with, `LocalFailure` for a directory that is
@@ -61,7 +63,7 @@ def journaled(source: Source, sink: Sink, options: SendOptions) -> Iterator[Jour
             for run in (*([again] if again else ()), *(run for run, _ in others)):
                 journal.forget(run)
         elif journal.find(identity) is None:
-            _mind(others, resendable=sink.endpoint.resendable)
+            _mind(others, console, resendable=sink.endpoint.resendable)
         run = journal.find(identity)
         if (
             run is not None
@@ -77,8 +79,8 @@ def journaled(source: Source, sink: Sink, options: SendOptions) -> Iterator[Jour
         yield Journaled(journal, identity, run)
 
 
-def _mind(others: list[tuple[Run, Conflict]], *, resendable: bool) -> None:
-    """Refuse to begin anew where records of another run would be sent again unawares."""
+def _mind(others: list[tuple[Run, Conflict]], console: Console, *, resendable: bool) -> None:
+    """Say, or refuse, what would send records of another run again unawares."""
     for run, other in others:
         if other.changed and run.state != "finished":
             raise ConfigError(
@@ -93,6 +95,13 @@ def _mind(others: list[tuple[Run, Conflict]], *, resendable: bool) -> None:
                 "options: what must not go out twice would. Repeat that command to go on with it; "
                 "--fresh sends everything"
             )
+        if run.delivered:
+            named = (*other.shared, *other.changed)[0]
+            said = (
+                f"! {named} was sent by run {run.name} too, as it was then, or with other inputs "
+                "or options: this is a run of its own, and sends again what that one delivered"
+            )
+            console.print(Text(said, style="yellow"), soft_wrap=True)
 
 
 def begun(kept: Journaled, sink: HttpSink, letters: DeadLetterFile, name: str, now: float) -> Run:

@@ -120,7 +120,7 @@ async def _send(source: Source, options: SendOptions, console: Console) -> _Ende
 
 
 async def _run(source: Source, sink: Sink, options: SendOptions, console: Console) -> _Ended:
-    with journaled(source, sink, options) as kept:
+    with journaled(source, sink, options, console) as kept:
         if kept is None or not isinstance(sink, HttpSink):
             return await _running(source, sink, options, console, new_run())
         run = kept.run

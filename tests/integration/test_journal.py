@@ -174,6 +174,26 @@ def test_a_finished_run_is_not_the_other_accounts(tmp_path: Path) -> None:
     assert "--fresh" in other.stderr
 
 
+def test_deletions_before_a_crash_are_not_called_unknown(tmp_path: Path) -> None:
+    """Those in flight were done by the first process: delivered, with a doubt that is told."""
+    names = [f"u{n}" for n in range(2_000)]
+    users = [dumps({"attributes": {"external_id": name, "n": 1}}) for name in names]
+    ids = written(tmp_path / "ids.txt", [name.encode() for name in names])
+    state = ("--state", str(tmp_path / "state"), "--in-flight", "4", "--yes", *NO_LIMIT)
+    with served("--latency", "200ms", *NO_LIMIT) as sandbox:
+        assert going(tmp_path, sandbox, written(tmp_path / "u.ndjson", users)).end().status == 0
+        run = Sending(tmp_path, sandbox.url, "send", "delete", str(ids), *state)
+        sent_some(sandbox, 10)
+        run.process.kill()
+        run.process.wait()
+        ended = Sending(tmp_path, sandbox.url, "send", "delete", str(ids), *state).end()
+        left = sandbox.stats()["users"]
+    assert ended.status == 0, ended.stderr
+    assert ended.records == {"read": 2_000, "delivered": 2_000}
+    assert 0 < ended.report["of_which"]["warned"] <= 4 * 50
+    assert left == 0
+
+
 def test_messages_are_not_sent_again_by_another_command(tmp_path: Path) -> None:
     """One more file, or another option, is another run: it must not message anybody twice."""
     one, two = tmp_path / "one.ndjson", tmp_path / "two.ndjson"

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +63,8 @@ def checked(state: Path) -> dict[str, Any]:
     line = command("check", state)
     done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()
-    return loads(done.stdout)  # type: ignore[no-any-return]
+    found: dict[str, Any] = loads(done.stdout)
+    return found
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -78,12 +80,17 @@ def lines_of(log: Path) -> int:
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
+def told_as_many(log: Path, lines: int) -> bool:
+    """Whether the worker has told so much."""
+    return lines_of(log) >= lines
+
+
 def test_kills_lose_nothing_and_invent_nothing(tmp_path: Path) -> None:
     """Six kills in the middle of writing; at most what was in flight is in doubt at each."""
     state, log, dice, settled = tmp_path / "state", tmp_path / "log", random.Random(7), 0
     for _ in range(6):
         worker, until = start(state), lines_of(log) + dice.randrange(20, 150)
-        eventually(lambda until=until: lines_of(log) >= until)  # type: ignore[misc]
+        eventually(partial(told_as_many, log, until))
         worker.kill()
         worker.communicate()
         found = checked(state)

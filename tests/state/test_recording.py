@@ -140,7 +140,7 @@ async def test_a_full_disk_takes_what_is_in_flight_and_nothing_new(tmp_path: Pat
             release = recording._reserve.release
 
             def give_room() -> bool:
-                recording._reserve.release = release  # type: ignore[method-assign]
+                recording._reserve.release = release  # type: ignore[method-assign]  # put back
                 starve(recording, pages=1_000)
                 return release()
 

@@ -246,7 +246,7 @@ class World:
         group, dying = self.settling.cut(), Dying(self.db, 1 + dice % 32)
         try:
             with store.transaction(dying):  # type: ignore[arg-type]  # as far as it is used
-                store.write(dying, RUN, group, 1.0)  # type: ignore[arg-type]
+                store.write(dying, RUN, group, 1.0)  # type: ignore[arg-type]  # the same
         except Death:
             pass
         if dying.committed:

@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.forms import Found
-from ingest.intake import Intake, IntakeRules, Taken
+from ingest.intake import Intake, IntakeRules
 from ingest.records import KINDS
-from ingest.sinks.batchcep.names import Names, is_slug
+from ingest.sinks.batchcep.names import is_slug
 from ingest.sinks.batchcep.rules import RULES, UNTRANSLATABLE
-from ingest.sinks.batchcep.settings import BatchCepSettings
-from ingest.sinks.batchcep.translation import NATIVE, BatchCepSchema
+from ingest.sinks.batchcep.translation import NATIVE
 from ingest.validation import Grade, Problem
-
-NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
-TIME = "2026-01-02T03:00:00Z"
-ID = {"external_id": "u1"}
-EVENT = ID | {"name": "paid", "time": TIME}
-
-
-def schema_of(names: Names | None = None, **chosen: Any) -> BatchCepSchema:
-    return BatchCepSchema(BatchCepSettings(**chosen), names)
-
-
-def taken_by(
-    schema: BatchCepSchema, kind: str, *records: Mapping[str, Any], **rules: Any
-) -> list[Taken]:
-    """Let an intake judge records of one kind."""
-    lines = [json.dumps({kind: record}).encode() for record in records]
-    return list(Intake(IntakeRules(**rules), schema).take(0, lines, 1, NOW))
-
-
-def refused(schema: BatchCepSchema, kind: str, *records: Mapping[str, Any]) -> list[Any]:
-    """Return (line, code, field) of the records that are refused."""
-    return [
-        (refusal.line, refusal.code, refusal.field)
-        for taken in taken_by(schema, kind, *records)
-        for refusal in taken.refusals
-    ]
-
-
-def sent(schema: BatchCepSchema, kind: str, *records: Mapping[str, Any], **rules: Any) -> list[Any]:
-    """Return the pieces of the records that are taken."""
-    return [
-        json.loads(bytes(fragment))[0]
-        for taken in taken_by(schema, kind, *records, **rules)
-        for chunk in taken.chunks
-        for fragment in chunk.fragments
-    ]
-
+from tests.sinks.batchcep.judging import EVENT, ID, NOW, TIME, schema_of, sent, taken_by
 
 # --- surplus, mending, trust --------------------------------------------------------------------
 

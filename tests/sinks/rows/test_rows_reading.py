@@ -134,14 +134,14 @@ def test_a_line_that_is_nothing(line: str | bytes, code: str) -> None:
         assert len(read("delete", line)) == 1
 
 
-def test_a_line_too_deep_to_cut() -> None:
+def test_a_line_too_deep_to_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the decoder gives up, the line is refused."""
     schema = RowSchema(ROWS["delete"])
 
     def give_up(line: bytes, value: dict[str, Any]) -> list[Found | Misformed]:
         raise RecursionError
 
-    schema._object = give_up  # type: ignore[method-assign]
+    monkeypatch.setattr(schema, "_object", give_up)
     (said,) = schema.read(b"{}", None)
     assert isinstance(said, Misformed)
     assert said.code == "too-deep"
