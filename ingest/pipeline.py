@@ -13,8 +13,7 @@ import asyncio
 import math
 import random
 import time
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cache
 from itertools import count
 from typing import Any, Final, Literal
@@ -29,7 +28,7 @@ from ingest.errors import (
 )
 from ingest.health import Health
 from ingest.inflight import Fixed, InFlight
-from ingest.intake import Intake, Taken
+from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.noting import Noting
 from ingest.observer import LogObserver, Observer
@@ -40,6 +39,7 @@ from ingest.outcomes import (
     Unavailable,
 )
 from ingest.profiles import CapsLadder
+from ingest.reading import judged
 from ingest.records import Batch
 from ingest.resends import Case, Resends
 from ingest.retry import Disposition, Piece, RetryPolicy, Weather, decide, repacked
@@ -242,8 +242,8 @@ class Pipeline:
 
     async def _take_in(self, block: Block) -> None:
         since = self._clock()
-        for judged in self._judge(block):
-            taken = self._noting.take_in(block.part, judged, self._intake)
+        for found in judged(self._intake, block, self._wall()):
+            taken = self._noting.take_in(block.part, found, self._intake)
             self._mind_the_past(taken.time)
             for chunk in taken.chunks:
                 self._batcher.add(chunk)
@@ -275,21 +275,6 @@ class Pipeline:
                 "events or purchases of the past are being sent: to the destination they happen "
                 "now, so live campaigns and canvases may fire on them"
             )
-
-    def _judge(self, block: Block) -> Iterator[Taken]:
-        intake, part, now = self._intake, block.part, self._wall()
-        for line, length in block.oversize:
-            yield intake.oversize(part, line, length)
-        lines, numbers, at = block.lines(), block.numbers(), 0
-        # In the order of the file: else ordinals would depend on where blocks were cut.
-        for row in block.unfit:
-            stop = bisect_left(numbers, row.line)
-            yield from intake.take(part, lines[at:stop], numbers[at:stop], now)
-            yield intake.unfit(
-                part, row.line, row.code, row.field, row.reason, row.raw, row.summary
-            )
-            at = stop
-        yield from intake.take(part, lines[at:], numbers[at:], now)
 
     # The dispatcher
 

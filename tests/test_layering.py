@@ -48,7 +48,7 @@ CORE: Final = {
 }
 FILES: Final = {"appending"}  # what several of the edges write by
 EDGES: Final = {"observer", "sandbox", "sinks", "sources", "state", "throttle"}
-DRIVERS: Final = {"ledger", "noting", "pipeline"}
+DRIVERS: Final = {"ledger", "noting", "pipeline", "reading"}
 FACADE: Final = {""}  # ingest/__init__.py: what users of the library import, and nothing below it
 TESTING: Final = {"testing"}
 CLI: Final = {"cli"}
