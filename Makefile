@@ -4,15 +4,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
+
+# Processes that share the tests. Those of `make integration` measure time, and run one by one.
+WORKERS ?= 2
 
 # The modules that decide and do no I/O: every line and branch of them is covered by tests.
 # tests/test_layering.py keeps this list and the tree in step. The wires in sinks/ are as pure.
-CORE := balance batcher breaker codec columns errors filling forms health inflight intake learning limits lots meters \
-        outcomes profiles proving queues quoting ranges rates records resends retry samples schemas settings validation
+CORE := agenda balance batcher billing breaker codec columns distinct errors filling findings finishing forecast forms health \
+        history inflight intake learning limits lingering lots meters outcomes pace profiles proof proving queues quota quoting ranges rates records resends retry samples schemas settings superseding tolerance validation
 empty :=
 comma := ,
 space := $(empty) $(empty)
-WIRES := sinks/appboy sinks/batchcep sinks/rows
+WIRES := sinks/appboy sinks/batchcep sinks/export sinks/rows
 CORE_FILES := $(subst $(space),$(comma),$(strip $(foreach m,$(CORE) $(WIRES),ingest/$(m).py ingest/$(m)/*)))
 
 .DEFAULT_GOAL := help
@@ -25,19 +29,19 @@ demo: $(STAMP) ## import into a sandbox with faults, be killed half way, go on, 
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## run the tests (all but the slow ones with real processes)
-	$(BIN)/pytest -q -m "not integration"
+	$(BIN)/pytest -q -n $(WORKERS) -m "not integration"
 
 check: $(STAMP) ## what CI runs: format, lint, types, tests, full coverage of the core
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -m "not integration" --cov --cov-report=
+	$(BIN)/pytest -q -n $(WORKERS) -m "not integration" --cov --cov-report=
 	$(BIN)/coverage report --include='$(CORE_FILES)' --show-missing --skip-covered --fail-under=100
 
 integration: $(STAMP) ## run the slow tests: real processes, real sockets, faults
 	$(BIN)/pytest -q -m integration
 
-bench: $(STAMP) ## measure throughput against the sandbox (BENCH="..." adds options)
+bench: $(BENCH_STAMP) ## measure throughput, memory, and the loop people write (BENCH="..." adds options)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(STAMP) ## check style
@@ -60,15 +64,25 @@ clean: ## remove what was built and cached; the virtual environment stays
 
 # pip reads dependency groups since 25.1; where it cannot be upgraded, the names are read for it.
 GROUPS := test lint build
+OURS := -e '.[cli,files,remote]'
+define install
+	if $(BIN)/python -m pip install --help | grep -q -- --group; then \
+	    $(BIN)/python -m pip install --quiet $(1) $(addprefix --group ,$(2)); \
+	else \
+	    $(BIN)/python -c 'import sys, tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; print(*(need for name in sys.argv[1:] for need in groups[name]), sep="\n")' $(2) > $(VENV)/groups.txt \
+	    && $(BIN)/python -m pip install --quiet $(1) -r $(VENV)/groups.txt; \
+	fi
+endef
+
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" || true
-	if $(BIN)/python -m pip install --help | grep -q -- --group; then \
-	    $(BIN)/python -m pip install --quiet -e '.[cli,files,remote]' $(addprefix --group ,$(GROUPS)); \
-	else \
-	    $(BIN)/python -c 'import sys, tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; print(*(need for name in sys.argv[1:] for need in groups[name]), sep="\n")' $(GROUPS) > $(VENV)/groups.txt \
-	    && $(BIN)/python -m pip install --quiet -e '.[cli,files,remote]' -r $(VENV)/groups.txt; \
-	fi
+	$(call install,$(OURS),$(GROUPS))
 	touch $(STAMP)
+
+# Only for what we are compared with.
+$(BENCH_STAMP): $(STAMP)
+	$(call install,,bench)
+	touch $(BENCH_STAMP)

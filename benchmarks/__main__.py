@@ -12,9 +12,25 @@ from pathlib import Path
 
 from benchmarks import measures
 from benchmarks.corpora import written
+from benchmarks.footprint import Repeated, measured
+from ingest.settings import format_bytes
 
 FULL, QUICK = 300_000, 100_000
 """Records per measurement."""
+
+BY_HAND = 5
+"""The loop that people write gets a fifth of the rows: it is as slow for few as for many."""
+
+TABLE = ("--kind", "attributes")
+
+LATENCIES = (0.0, 0.04)
+"""Seconds until an answer: a loopback at its best, and a destination that is near."""
+
+SIZES = (70_000_000, 350_000_000)
+"""Bytes of files whose import should take the same memory."""
+
+Show = Callable[[str, Callable[[], float]], float]
+"""Measures some times, prints a line, and returns the median."""
 
 
 def main() -> None:
@@ -57,6 +73,29 @@ def main() -> None:
                 partial(measures.import_to_http, path, count, "combined", port),
             )
             print(f"{'':<44} {rate / limit:>12.2f} of the limit")
+        _compared(show, count, Path(folder))
+        for form in ("ndjson", "csv"):
+            for size in SIZES[: 1 if arguments.quick else None]:
+                taken = measured(Repeated(form), size, Path(folder), http=True)
+                print(f"{form} of {format_bytes(size)}: {taken}", flush=True)
+
+
+def _compared(show: Show, count: int, folder: Path) -> None:
+    """Measure the import of a table beside the loop that people write, in the same run."""
+    table, few = written("table", count, folder), written("table", count // BY_HAND, folder)
+    for latency in LATENCIES:
+        where = f"answers after {latency * 1000:.0f} ms"
+        with measures.null_server(latency) as port:
+            ours = show(
+                f"import of a table, {where}",
+                partial(measures.import_to_http, table, count, "combined", port, *TABLE),
+            )
+            for name, more in (("loop by hand", ()), ("loop with sessions", ("--session",))):
+                rate = show(
+                    f"{name}, {where}",
+                    partial(measures.by_hand, few, count // BY_HAND, port, *more),
+                )
+                print(f"{'':<44} {ours / rate:>11.1f}x is the import", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,21 @@ def mixed(count: int) -> Iterator[bytes]:
     yield from samples(count)
 
 
+def table(count: int) -> Iterator[bytes]:
+    """Yield the lines of a user table of nine columns as CSV, 100 bytes each, a header first."""
+    yield b"external_id,first_name,last_name,email,country,plan,visits,score,newsletter\n"
+    for number in range(count):
+        person = f"user-{number:08d},Ann,Example,user{number}@example.com,DE,pro"
+        yield f"{person},{number % 1_000},{number % 97 / 7:.4f},{number % 3 == 0}\n".encode()
+
+
 CORPORA = {"flat": flat, "mixed": mixed}
 
 
 def written(name: str, count: int, folder: Path) -> Path:
-    """Write a corpus to a file and return its path."""
-    path = folder / f"{name}.ndjson"
+    """Write a corpus, or the table, to a file and return its path."""
+    lines, form = (table, "csv") if name == "table" else (CORPORA[name], "ndjson")
+    path = folder / f"{name}-{count}.{form}"
     with path.open("wb") as file:
-        file.writelines(CORPORA[name](count))
+        file.writelines(lines(count))
     return path

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,18 +65,42 @@ def import_to_file(path: Path, count: int, limits: str) -> float:
     return count / _timed([str(path), "--to", "file:/dev/null", "--limits", limits], {})
 
 
-def import_to_http(path: Path, count: int, limits: str, port: int) -> float:
+def import_to_http(path: Path, count: int, limits: str, port: int, *more: str) -> float:
     """Records per second of the whole command over HTTP, start-up included."""
-    environ = {"BRAZE_REST_URL": f"http://127.0.0.1:{port}", "BRAZE_API_KEY": "bench"}
-    options = ["--to", "braze", "--limits", limits, "--rate", "1000000/1s"]
-    return count / _timed([str(path), *options], environ)
+    options = ["--to", "braze", "--limits", limits, "--rate", "1000000/1s", *more]
+    return count / _timed([str(path), *options], null_account(port))
+
+
+def by_hand(path: Path, count: int, port: int, *more: str) -> float:
+    """Records per second of the loop that people write, start-up included."""
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "benchmarks.by_hand", str(path), url, *more]
+    since = time.monotonic()
+    subprocess.run(command, check=True)
+    return count / (time.monotonic() - since)
+
+
+def null_account(port: int) -> dict[str, str]:
+    """Return the environment that leads to the null server."""
+    return {"BRAZE_REST_URL": f"http://127.0.0.1:{port}", "BRAZE_API_KEY": "bench"}
+
+
+def import_command(path: Path | str, state: str, *options: str) -> list[str]:
+    """Return the command of an import that keeps its state in a directory of its own.
+
+    A second import of the same input with the same state would send nothing.
+    """
+    command = [sys.executable, "-m", "ingest", "import", str(path), "--state", state]
+    return [*command, "--progress", "none", *options]
 
 
 def _timed(arguments: list[str], environ: dict[str, str]) -> float:
-    command = [sys.executable, "-m", "ingest", "import", *arguments, "--progress", "none"]
-    since = time.monotonic()
-    subprocess.run(command, check=True, env=os.environ | environ, stderr=subprocess.DEVNULL)
-    return time.monotonic() - since
+    path, *options = arguments
+    with tempfile.TemporaryDirectory() as state:
+        command = import_command(path, state, *options)
+        since = time.monotonic()
+        subprocess.run(command, check=True, env=os.environ | environ, stderr=subprocess.DEVNULL)
+        return time.monotonic() - since
 
 
 def bare_http(corpus: str, count: int, each: int, port: int) -> float:
@@ -101,10 +126,10 @@ async def _post(body: bytes, requests: int, each: int, port: int) -> float:
 
 
 @contextmanager
-def null_server() -> Iterator[int]:
-    """Run the null destination in a process of its own; give its port."""
+def null_server(latency: float = 0.0) -> Iterator[int]:
+    """Run the null destination in a process of its own; give its port. `latency` is in seconds."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.null_server"],
+        [sys.executable, "-m", "benchmarks.null_server", "--latency", str(latency)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -48,6 +48,9 @@ LONGEST_NAME_SHOWN: Final = 64
 _ROW: Final = re.compile(r"[a-z]{1,20}(?:-[a-z]{1,20}){0,2}")
 """A name that a row may have; any other word might be a value."""
 
+_RUN: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+"""The name of a run; any other text might be a value."""
+
 _CREDENTIAL_NAMES: Final = tuple(name.encode() for name in sorted(CREDENTIALS))
 _NAMES: Final = b"|".join(_CREDENTIAL_NAMES)
 _CREDENTIAL: Final = re.compile(
@@ -62,11 +65,16 @@ _CREDENTIAL_IN_TEXT: Final = re.compile(
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An object of a kind: decoded, and encoded as it came."""
+    """An object of a kind: decoded, and encoded as it came.
+
+    `superseded` is what a dead letter of attributes says of itself: whether a later record of the
+    user was delivered, None if that is not known.
+    """
 
     kind: str
     record: dict[str, Any]
     fragment: bytes
+    superseded: bool | None = False
 
 
 class Misformed(msgspec.Struct, frozen=True):
@@ -258,7 +266,16 @@ def _dead_letter(line: bytes, value: dict[str, Any]) -> Found | Misformed:
             "all the same, take 'warned' out of the line"
         )
         return Misformed("delivered-before", reason, line, kind, "warned")
-    return Found(kind, record, bytes(_MEMBERS.decode(line)["record"]))
+    fragment = bytes(_MEMBERS.decode(line)["record"])
+    return Found(kind, record, fragment, _superseded(value, kind))
+
+
+def _superseded(letter: dict[str, Any], kind: str) -> bool | None:
+    """Read whether a letter is superseded: of attributes alone, for only they set values back."""
+    told = letter.get("superseded", False)
+    if kind != KINDS[ATTRIBUTES] or told is False:
+        return False
+    return True if told is True else None
 
 
 def _raw_dead_letter(
@@ -272,9 +289,33 @@ def _raw_dead_letter(
         told = reason if isinstance(reason, str) else TOO_LONG_LINE
         yield Misformed(LINE_TOO_LONG, told, b"", summary=TOO_LONG_LINE)
     elif isinstance(raw, str):
-        yield from records_of(_one_line(raw), kind if kind in KINDS else default_kind)
+        kept = kind if kind in KINDS else default_kind
+        for item in records_of(_one_line(raw), kept):
+            if isinstance(item, Found):
+                # Its text was mended to be a record; whether it is the user's last is as it was.
+                yield msgspec.structs.replace(item, superseded=_superseded(value, item.kind))
+            else:
+                yield _of_a_row(line, value, kept) if _is_row(value) else item
     else:
         yield Misformed("not-json", "the dead letter's 'raw' is no text", line, field="raw")
+
+
+def _is_row(letter: dict[str, Any]) -> bool:
+    """Whether what a raw letter holds was the row of a table, which no line can be."""
+    source = letter.get("source")
+    return isinstance(source, dict) and source.get("table") is True
+
+
+def _of_a_row(line: bytes, letter: dict[str, Any], kind: str | None) -> Misformed:
+    """Say where the row of a table is mended. The letter is kept, for it names its run."""
+    run = letter.get("run")
+    name = run if isinstance(run, str) and _RUN.fullmatch(run) else "RUN"
+    reason = (
+        "the text is a row of a table, whose columns only its header names: mend it in "
+        f"rejects-{name}.csv, beside the journal of that run, or in the table, and import that"
+    )
+    summary = "the text is a row of a table: mend it in the rejects-RUN.csv of its run, import that"
+    return Misformed("table-row", reason, line, kind or KIND_UNKNOWN, summary=summary)
 
 
 def _cdi_row(line: bytes, value: dict[str, Any], default_kind: str | None) -> Found | Misformed:

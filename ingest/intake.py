@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ingest.codec import loads
 from ingest.forms import (
     JSON_SPACE,
     LINE_TOO_LONG,
@@ -42,6 +43,15 @@ from ingest.validation import Grade, Problem, is_day, mend
 SLICE_LINES: Final = 256
 """Lines judged at once: about half a millisecond of work, so that the loop stays answering."""
 
+SUPERSEDED: Final = (
+    "a later record of this user was delivered: sent again, this one would set values back. To do "
+    "so all the same:  ingest replay --even-if-older"
+)
+PERHAPS_SUPERSEDED: Final = (
+    "whether a later record of this user was delivered is not known: sent again, this one could "
+    "set values back. To do so all the same:  ingest replay --even-if-older"
+)
+
 _TOO_LARGE: Final = "the record has more bytes than a request takes"
 
 BadField = Literal["reject", "drop", "truncate"]
@@ -51,7 +61,8 @@ _Problems = list[Problem]
 class IntakeRules(msgspec.Struct, frozen=True):
     """What the user chose.
 
-    `kind` is that of bare objects; `largest` the bytes that one record may have in a request.
+    `kind` is that of bare objects; `largest` the bytes that one record may have in a request. With
+    `even_if_older` dead letters go although a later record of their user was delivered.
     """
 
     kind: str | None = None
@@ -60,13 +71,16 @@ class IntakeRules(msgspec.Struct, frozen=True):
     validate: bool = True
     update_existing_only: bool = False
     largest: int = 4_000_000
+    even_if_older: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True):
     """A record that is invalid: `record` is its object as it came, `raw` a line without one.
 
     Neither holds a credential. `summary` is what `reason` says of any such record, where the reason
-    itself tells of this one alone.
+    itself tells of this one alone. `key` says whose attributes it is, where they have a whole
+    identity; `superseded` is that of a dead letter. `table` tells that the line is a table's row,
+    and `who` is an object of its identity alone, encoded.
     """
 
     kind: str
@@ -78,6 +92,10 @@ class Refusal(msgspec.Struct, frozen=True):
     record: bytes | None = None
     raw: bytes | None = None
     summary: str = ""
+    key: UserKey | None = None
+    superseded: bool | None = False
+    table: bool = False
+    who: bytes = b""
 
 
 class Warned(msgspec.Struct, frozen=True):
@@ -120,6 +138,11 @@ class Intake:
         """Number the records of a part from `ordinal` on: those before it were read earlier."""
         self._ordinals[part] = ordinal
 
+    @property
+    def numbered(self) -> int:
+        """Records that have a number, those that were read earlier included."""
+        return self._ordinals.total()
+
     def next_ordinal(self, part: int) -> int:
         """Return the ordinal that the next record of a part gets."""
         return self._ordinals[part]
@@ -140,15 +163,38 @@ class Intake:
             yield self._judge(part, lines[some], numbers[some], now)
 
     def unfit(
-        self, part: int, line: int, code: str, field: str, reason: str, raw: bytes, summary: str
+        self,
+        part: int,
+        line: int,
+        code: str,
+        field: str,
+        reason: str,
+        raw: bytes,
+        summary: str,
+        *,
+        who: bytes = b"",
     ) -> Taken:
-        """Account for a row of a table that makes no record."""
-        kind = self._rules.kind or KIND_UNKNOWN
-        raw = without_credentials(raw, in_text=True)
+        """Account for a row of a table that makes no record; `who` is an object of its identity."""
+        kind = self._rules.kind or (KINDS[ATTRIBUTES] if who else KIND_UNKNOWN)
         refusal = Refusal(
-            kind, code, field, reason, self._next(part), line, raw=raw, summary=summary
+            kind,
+            code,
+            field,
+            reason,
+            self._next(part),
+            line,
+            raw=without_credentials(raw, in_text=True),
+            summary=summary,
+            key=self._key_of(who) if who else None,
+            who=who,
+            table=True,
         )
         return Taken((), {kind: 1}, (refusal,))
+
+    def _key_of(self, who: bytes) -> UserKey | None:
+        validate = self._rules.validate
+        key, _ = self._schema.examine(KINDS[ATTRIBUTES], loads(who), 0.0, validate=validate)
+        return None if isinstance(key, Problem) else key
 
     def oversize(self, part: int, line: int, length: int) -> Taken:
         """Account for a line of `length` bytes that was too long to be held."""
@@ -241,6 +287,10 @@ class Intake:
             )
             return
         rules, record, kind = self._rules, found.record, found.kind
+        if found.superseded is not False and not rules.even_if_older:
+            reason = SUPERSEDED if found.superseded else PERHAPS_SUPERSEDED
+            rows.refuse_found(found, "superseded", "superseded", reason, at, line)
+            return
         if self._flags(record) and not self._schema.provable:
             # Only now, since the schema may have something to say about it.
             record = {"_update_existing_only": True} | record
@@ -255,13 +305,13 @@ class Intake:
             return
         worst = next(filter(self._fatal, problems), None)
         if worst is not None:
-            rows.refuse_found(found, worst.code, worst.field, worst.reason, at, line)
+            rows.refuse_found(found, worst.code, worst.field, worst.reason, at, line, key=key)
             return
         try:
             encoded = self._encoded(found, record)
         except (RecursionError, TypeError):
             reason = "the record is nested too deeply to be changed as it has to be"
-            rows.refuse_found(found, "too-deep", "", reason, at, line)
+            rows.refuse_found(found, "too-deep", "", reason, at, line, key=key)
             return
         shared = len(encoded.partition.members)
         nbytes = len(encoded.fragment) + shared + bool(shared)
@@ -270,7 +320,8 @@ class Intake:
             reason = (
                 f"the record has {nbytes:,} bytes, and a request takes {rules.largest:,} at most"
             )
-            rows.refuse_found(found, "record-too-large", "", reason, at, line, _TOO_LARGE)
+            told = (found, "record-too-large", "", reason, at, line)
+            rows.refuse_found(*told, key=key, summary=_TOO_LARGE)
             return
         rows.add(encoded, kind, key, at, line)
         if kind != KINDS[ATTRIBUTES]:  # there it is an attribute like any other
@@ -347,11 +398,23 @@ class _Rows:
         reason: str,
         at: int,
         line: int,
+        *,
+        key: UserKey | None = None,
         summary: str = "",
     ) -> None:
-        record = without_credentials(found.fragment, in_text=False)
         self.refuse(
-            Refusal(found.kind, code, field, reason, at, line, record=record, summary=summary)
+            Refusal(
+                found.kind,
+                code,
+                field,
+                reason,
+                at,
+                line,
+                record=without_credentials(found.fragment, in_text=False),
+                summary=summary,
+                key=key,
+                superseded=found.superseded,
+            )
         )
 
     def see_time(self, time: object) -> None:

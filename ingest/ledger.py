@@ -1,7 +1,9 @@
 """The ledger: the one place where a record gets its end.
 
-Law 10 lives here: a dead letter is written before its record is counted as settled. Decides
-nothing; it writes down what the intake and the core decided.
+Law 10 lives here: a dead letter is written before its record is counted as settled. So is the mark
+in the letters of a user's attributes that later ones were delivered (`ingest.superseding`); if a
+crash comes in between, the record that was delivered goes again, and the mark is true all the same.
+Decides nothing; it writes down what the intake and the core decided.
 """
 
 from __future__ import annotations
@@ -11,13 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from ingest.balance import Balance
+from ingest.codec import loads
 from ingest.intake import Taken
 from ingest.outcomes import Delivered
-from ingest.records import Batch, part_of
+from ingest.records import ATTRIBUTES, KINDS, Batch, UserKey, part_of, position
 from ingest.retry import TAKEN, Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetter, DeadLetterFile
+from ingest.superseding import MOST_LETTERS, Superseding
 
 SUMMARIES: Final[Mapping[str, str]] = {
     "bisect-cap": "sent together with records that the destination refused, and not told apart "
@@ -33,6 +39,13 @@ SUMMARIES: Final[Mapping[str, str]] = {
 }
 """What the report says of a verdict by its code: never the destination's own words, for they may
 hold a value of the record. Those are in the dead letter."""
+
+
+KeyOf = Callable[[dict[str, Any]], UserKey | None]
+"""Says whose attributes record it is, None where that cannot be said."""
+
+_Who = tuple[UserKey | None, int]
+"""Whose record a letter holds, None where no later one can be told, and its position."""
 
 
 def summary_of(verdict: Verdict) -> str:
@@ -69,6 +82,27 @@ class Ledger:
         self._name_of = name_of
         self._record_of = record_of
         self._wall = wall
+        self._slots = [at for at, kind in enumerate(kinds) if kind == KINDS[ATTRIBUTES]]
+        self._letters = Superseding()  # by positions
+        self._recalled = Superseding()  # those of earlier processes, of which the lines are known
+        self._recalled_from = dead_letters
+
+    def recall(self, letters: DeadLetterFile, parts: Mapping[str, int], key_of: KeyOf) -> None:
+        """Go on with what earlier processes of the run wrote to `letters`, to mark it in time.
+
+        `parts` numbers the parts of the source by what people call them. Of letters that share a
+        line with a later record it is not known which came first: they are left as they are. Raises
+        `LocalFailure`.
+        """
+        if letters.path.absolute() != self.dead_letters.path.absolute():
+            self._recalled_from = letters
+        for letter in letters.unmarked():
+            part = parts.get(letter.source.name)
+            record = bytes(letter.record) or bytes(letter.who)
+            if part is None or letter.kind != KINDS[ATTRIBUTES] or not record:
+                continue  # of another input, of another kind, or a text that is nobody's
+            if (key := key_of(loads(record))) is not None:
+                self._recalled.remember(key, position(part, letter.source.line), letter.flag)
 
     def take_in(self, taken: Taken) -> None:
         """Account for what was read: its count, and the end of what is invalid."""
@@ -88,7 +122,7 @@ class Ledger:
             balance.explain(refusal.code, refusal.field, "invalid", summary, place)
 
     def _write_refusals(self, taken: Taken) -> None:
-        self.dead_letters.write(
+        self._post(
             [
                 DeadLetter(
                     kind=refusal.kind,
@@ -96,37 +130,88 @@ class Ledger:
                     code=refusal.code,
                     field=refusal.field,
                     reason=refusal.reason,
-                    source=self._source(refusal.position, refusal.line),
+                    source=self._source(refusal.position, refusal.line)
+                    | ({"table": True} if refusal.table else {}),
                     record=refusal.record,
                     raw=refusal.raw,
+                    who=refusal.who or None,
+                    superseded=refusal.superseded,
                 )
                 for refusal in taken.refusals
             ],
-            self._wall(),
+            [(refusal.key, refusal.position) for refusal in taken.refusals],
         )
+
+    def _post(self, letters: list[DeadLetter], who: Sequence[_Who]) -> None:
+        """Write letters, and remember those that a later delivery may supersede."""
+        room = MOST_LETTERS - len(self._letters) - len(self._recalled)
+        for at, (letter, (key, _)) in enumerate(zip(letters, who, strict=True)):
+            if key is not None and letter.kind == KINDS[ATTRIBUTES] and letter.superseded is False:
+                told: dict[str, Any] = {"watched": True} if room > 0 else {"superseded": None}
+                letters[at] = msgspec.structs.replace(letter, **told)
+                room -= 1
+        flags = self.dead_letters.write(letters, self._wall())
+        for (key, place), flag in zip(who, flags, strict=True):
+            if key is not None and flag is not None:
+                self._letters.remember(key, place, flag)
+
+    def _mark_superseded(self, batch: Batch, disposition: Disposition) -> None:
+        """Mark the letters of users of whom later attributes were delivered now."""
+        otherwise = TAKEN if disposition.delivered else ""
+        flags, recalled = list[int](), list[int]()
+        for slot in self._slots:
+            column = batch.columns[slot]
+            here, before = self._letters.rows_of(column.keys), self._recalled.rows_of(column.keys)
+            if not (here or before):
+                continue
+            ended = {one.index: one.column for one in disposition.verdicts if one.slot == slot}
+            for row in here:
+                if ended.get(row, otherwise) == TAKEN:
+                    flags += self._letters.overtaken(column.keys[row], column.positions[row])
+            for row in before:
+                if ended.get(row, otherwise) == TAKEN:
+                    line = position(part_of(column.positions[row]), column.lines[row])
+                    recalled += self._recalled.overtaken(column.keys[row], line)
+        if flags:
+            self.dead_letters.mark(flags)
+        if recalled:
+            self._recalled_from.mark(recalled)
+            if self._recalled_from is not self.dead_letters:
+                self._recalled_from.sync()  # nobody else does: it is not written to any more
 
     def settle(
         self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int
     ) -> None:
-        """Account for an answer: letters first, then verdicts, then what was delivered.
+        """Account for an answer: letters and marks first, then verdicts, then what was delivered.
 
         Raises `LocalFailure` when the letters cannot be written; then nothing was counted.
         """
-        self._write(batch, answer, disposition, attempts)
+        verdicts = (*disposition.verdicts, *disposition.warned)
+        letters = self._letters_of(batch, answer, verdicts, attempts) if verdicts else []
+        if letters:
+            columns = batch.columns
+            self._post(
+                letters,
+                [
+                    (columns[one.slot].keys[one.index], columns[one.slot].positions[one.index])
+                    for one in verdicts
+                ],
+            )
+        self._mark_superseded(batch, disposition)
+        self._count_verdicts(disposition, letters)
         if disposition.delivered:
             self._count_delivered(batch, answer, disposition.verdicts)
         self.balance.maybe_duplicated += disposition.duplicated
 
     def close(self) -> None:
-        """Close the dead-letter file."""
-        self.dead_letters.close()
+        """Close the dead-letter files. Raises `LocalFailure`."""
+        try:
+            self.dead_letters.close()
+        finally:
+            self._recalled_from.close()
 
-    def _write(self, batch: Batch, answer: Answer, disposition: Disposition, attempts: int) -> None:
+    def _count_verdicts(self, disposition: Disposition, letters: Sequence[DeadLetter]) -> None:
         verdicts, warned = disposition.verdicts, disposition.warned
-        if not (verdicts or warned):
-            return
-        letters = self._letters(batch, answer, (*verdicts, *warned), attempts)
-        self.dead_letters.write(letters, self._wall())
         balance = self.balance
         for verdict, letter in zip(verdicts, letters, strict=False):  # those of pieces come after
             balance.settle(letter.kind, verdict.column)
@@ -137,7 +222,7 @@ class Ledger:
         taken = (verdict for verdict in (*verdicts, *warned) if verdict.column == TAKEN)
         balance.warned += len({(verdict.slot, verdict.index) for verdict in taken})
 
-    def _letters(
+    def _letters_of(
         self, batch: Batch, answer: Answer, verdicts: Iterable[Verdict], attempts: int
     ) -> list[DeadLetter]:
         fragments = [column.fragments() for column in batch.columns]

@@ -23,7 +23,9 @@ import msgspec
 from ingest.learning import Learner
 from ingest.meters import Bucket, Pace, Window, meter_of
 from ingest.outcomes import ServerWord
+from ingest.pace import Spent, Standing
 from ingest.rates import (
+    CATCH_UP,
     BucketLimit,
     PaceLimit,
     RateLimit,
@@ -216,6 +218,28 @@ class Budget:
                 return "answers to the requests in flight"
             case _:
                 return f"the rate limit of {why}" + (f" (in{self._unit})" if self._unit else "")
+
+    def standing(self, now: float) -> Standing:
+        """Return what is needed to tell how long many more requests take."""
+        meters = [meter for meter, _ in self._own]
+        # What costs the users in it is not spaced; the windows alone hold it back.
+        spaced = self._peak * CATCH_UP if self.counts == "requests" else math.inf
+        paces = [(0.0, limit.rate) for limit in self.limits if isinstance(limit, PaceLimit)]
+        window = self._window if self._window and now < self._window.resets_at else None
+        return Standing(
+            rate=min(spaced, self._learned.rate) if self._learned else spaced,
+            held=max(0.0, self._held_until - now),
+            windows=tuple(
+                Spent(meter.amount, meter.period, meter.spent(now))
+                for meter in meters
+                if isinstance(meter, Window)
+            ),
+            buckets=(
+                *((meter.level(now), meter.rate) for meter in meters if isinstance(meter, Bucket)),
+                *paces,
+            ),
+            told=(window.remaining, window.resets_at - now) if window else None,
+        )
 
     @property
     def _unit(self) -> str:

@@ -53,6 +53,10 @@ class Window:
         leaves = (last for (_, last, _), so_far in zip(log, freed, strict=True) if so_far >= excess)
         return next(leaves, log[-1][1]) + self.period - now
 
+    def spent(self, now: float) -> tuple[tuple[float, float], ...]:
+        """Return what still counts, oldest first: (seconds ago, cost)."""
+        return tuple((now - last, cost) for _, last, cost in self._log if last + self.period > now)
+
     def spend(self, now: float, cost: float = 1) -> None:
         """Enter what was sent, whether or not `delay` allowed it."""
         self._spent += cost
@@ -82,21 +86,22 @@ class Bucket:
         if cost > self.burst:
             return math.inf
         needed = cost if cost < self._full else self._full
-        missing = needed - self._level(now) - EPSILON
+        missing = needed - self.level(now) - EPSILON
         return missing / self.rate if missing > 0 else 0.0
 
     def spend(self, now: float, cost: float = 1) -> None:
         """Take out `cost`, whether or not `delay` allowed it."""
-        self._tokens = self._level(now) - cost
+        self._tokens = self.level(now) - cost
         self._at = max(self._at, now)
 
     def change(self, now: float, rate: float, burst: float) -> None:
         """Go on with another rate and burst from `now`, and without slack."""
-        self._tokens = min(burst, self._level(now))
+        self._tokens = min(burst, self.level(now))
         self._at = max(self._at, now)
         self.rate, self.burst, self._full = rate, burst, burst
 
-    def _level(self, now: float) -> float:
+    def level(self, now: float) -> float:
+        """Return the tokens that are there; below 0 it is in debt."""
         return min(self._full, self._tokens + max(0.0, now - self._at) * self.rate)
 
 

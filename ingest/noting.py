@@ -49,6 +49,15 @@ class Noting:
 
     # Reading
 
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a journal, so that the run can be gone on with."""
+        return self._recording is not None
+
+    def counted(self, part: int) -> int:
+        """Return the ordinal before which all of a part were counted as read."""
+        return 0 if self._recording is None else self._recording.settling.taken.get(part, 0)
+
     def take_in(self, part: int, taken: Taken, intake: Intake) -> Taken:
         """Account for what was read, and return what of it is to be sent."""
         recording = self._recording
@@ -93,7 +102,8 @@ class Noting:
         if self._recording is not None:
             positions = [column.positions for column in batch.columns]
             token = self._recording.note(batch.id, positions)
-            self._noted[batch.id] = asyncio.ensure_future(self._recording.durable(token))
+            self._noted[batch.id] = noted = asyncio.ensure_future(self._recording.durable(token))
+            noted.add_done_callback(_heard)
 
     async def noted(self, batch: Batch) -> None:
         """Return when the note is durable. Raises `LocalFailure`: then the batch must not go."""
@@ -144,3 +154,9 @@ class Noting:
         columns = batch.columns
         ended = [columns[one.slot].positions[one.index] for one in disposition.verdicts]
         self._recording.conclude(batch.id, ended)
+
+
+def _heard(noted: asyncio.Task[None]) -> None:
+    """Take note of a failure that nobody may come to wait for: the first one ends the run."""
+    if not noted.cancelled():
+        noted.exception()

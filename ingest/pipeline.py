@@ -13,13 +13,13 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import cache
-from itertools import count
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
+from ingest.agenda import Agenda
 from ingest.batcher import Batcher
 from ingest.errors import (
     IngestError,
@@ -39,29 +39,15 @@ from ingest.outcomes import (
     Unavailable,
 )
 from ingest.profiles import CapsLadder
-from ingest.reading import judged
+from ingest.reader import Reader
 from ingest.records import Batch
-from ingest.resends import Case, Resends
-from ingest.retry import Disposition, Piece, RetryPolicy, Weather, decide, repacked
+from ingest.resends import Case
+from ingest.retry import Disposition, RetryPolicy, Weather, decide
 from ingest.sinks.base import Answer, Sink
 from ingest.sources.base import Block
 from ingest.state.recording import Recording
 from ingest.throttle import Throttle
-
-YIELD_AFTER: Final = 0.002
-"""Seconds of work on the loop after which others get their turn."""
-
-BODIES_SHARE: Final = 0.5
-"""Share of the byte budget that bodies may take before the first one that is not begun any more;
-a body counts twice, and what it replaces in the queue once, so the budget is exceeded by a quarter
-at the most."""
-
-READ_AHEAD_BATCHES: Final = 64
-"""Full batches of records that wait for nobody; reading further only makes memory slow. Three times
-the look-ahead of the batcher. Records that wait for their user are not among them."""
-
-FIRST_PIECE_ID: Final = 1 << 40
-"""Ids of pieces start here, far above those that the batcher gives to fresh batches."""
+from ingest.tolerance import Tolerance, TooManyBad
 
 State = Literal["running", "finished", "interrupted", "halted"]
 
@@ -70,6 +56,8 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     """How a run waits. Times are in seconds, `memory` in bytes.
 
     Events with a time before `old_before` (a date, YYYY-MM-DD) bring a notice; empty: never.
+    After `limit` records, those of earlier processes included, no more are read. `max_bad` is how
+    many bad ones halt the run.
     """
 
     memory: int = 96_000_000
@@ -77,6 +65,8 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     give_up_after: float = 1_800.0
     policy: RetryPolicy = RetryPolicy()
     old_before: str = ""
+    limit: int | None = None
+    max_bad: Tolerance | None = None
 
 
 class Pipeline:
@@ -105,9 +95,9 @@ class Pipeline:
         self.state: State = "running"
         self.error: IngestError | None = None
         self._waiting_for = "the first records"
+        self._waits_until: float | None = None
         self.requests_in_flight = 0
         self._sink = sink
-        self._intake = intake
         self.ledger = ledger
         self.ladder = ladder
         self._throttle = throttle
@@ -120,35 +110,44 @@ class Pipeline:
         self._observer = observer or LogObserver()
         self._dice = dice
         self._clock = clock or time.monotonic
-        self._wall = wall
-        self._batcher = Batcher(
-            slots=len(sink.endpoint.slots), overhead=sink.overhead, folding=sink.folding
+        self._stopping = asyncio.Event()
+        self._agenda = Agenda(
+            Batcher(slots=len(sink.endpoint.slots), overhead=sink.overhead, folding=sink.folding),
+            ladder,
+            memory=settings.memory,
+            linger=settings.linger,
         )
-        self._resends = Resends()
+        self._reader = Reader(
+            intake,
+            self._agenda,
+            self._observer,
+            kinds=sink.endpoint.kinds,
+            old_before=settings.old_before,
+            came=self._wake,
+            checked=self._mind_the_bad,
+            stopping=self._stopping.is_set,
+            clock=self._clock,
+            wall=wall,
+        )
         self._health = Health(sink.host, ladder)
         self._permit_timeout: asyncio.Timeout | None = None
-        self._piece_ids = count(FIRST_PIECE_ID)
-        self._source_ended = False
-        self._lingers_since: float | None = None
-        self._overdue = 0  # records that waited while another request lingered
-        self._reader_waits = False
-        self._said_old = False
-        self._offsets: dict[int, int] = {}
         self._crash: BaseException | None = None
         self._noting = self._noting_in(None)
         self._changed = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._stopping = asyncio.Event()
         self._deliveries: set[asyncio.Task[Any]] = set()
 
     def keep(self, recording: Recording) -> None:
         """Keep a journal of the run, from before its beginning."""
         self._noting = self._noting_in(recording)
 
-    def begin_at(self, ordinals: Mapping[int, int]) -> None:
-        """Number the records of these parts from here on: an earlier run read those before."""
-        for part, ordinal in ordinals.items():
-            self._intake.begin(part, ordinal)
+    def begin_at(
+        self, ordinals: Mapping[int, int], offsets: Mapping[int, int] | None = None
+    ) -> None:
+        """Number the records of these parts from here on: an earlier run read those before.
+
+        `offsets` are the raw bytes of these parts that it read.
+        """
+        self._reader.begin_at(ordinals, offsets or {})
 
     def _noting_in(self, recording: Recording | None) -> Noting:
         return Noting(self.ledger, self._sink.endpoint.kinds, self._holds, recording)
@@ -167,7 +166,10 @@ class Pipeline:
         Returns the end state; `error` holds the sentence that goes with a halt. Cancelling stops
         at once: what was in flight stays pending.
         """
-        reader = asyncio.create_task(self._read(blocks))
+        limit = self._settings.limit
+        if limit is not None:
+            limit -= self.balance.count("read")
+        reader = asyncio.create_task(self._reader.read(blocks, self._noting, limit=limit))
         dispatcher = asyncio.create_task(self._dispatch())
         tasks = (reader, dispatcher, asyncio.create_task(self._stopping.wait()))
         for task in tasks:
@@ -192,10 +194,14 @@ class Pipeline:
                 self._halt(error)
         if self._crash is not None:
             raise self._crash
+        self.error = self.error or self._reader.error
+        if self.state == "running" and self.error is None:
+            self._mind_the_bad(ended=True)
         if self.state == "running":
             self.state = "halted" if self.error else "finished"
-            if self.state == "finished" and self.balance.count("pending"):
-                self.state = "interrupted"  # whatever the reason: what is pending is not at its end
+            # Whatever the reason: what is pending, or was not read, is not at its end.
+            if self.state == "finished" and (self.limited or self.balance.count("pending")):
+                self.state = "interrupted"
         self._waiting_for = ""
         return self.state
 
@@ -206,75 +212,64 @@ class Pipeline:
         self._stop()
 
     @property
+    def limited(self) -> bool:
+        """Whether reading stopped at the limit, with more to read."""
+        return self._reader.limited
+
+    @property
     def waiting_for(self) -> str:
         """What the next request waits for, as a phrase; empty while it goes on (law 12)."""
         return self._throttle.waits_for() or self._waiting_for
 
     @property
+    def waiting_until(self) -> float | None:
+        """When that is over at the latest, by the pipeline's clock; None where nobody can tell."""
+        if self._throttle.waits_for():
+            return self._throttle.waiting_until
+        return self._waits_until if self._waiting_for else None
+
+    @property
+    def outage(self) -> tuple[float, float] | None:
+        """Since when the destination is down, and when it is given up; None while it is not."""
+        breaker = self._health.breaker
+        if not breaker.open:
+            return None
+        return breaker.down_since, breaker.down_since + self._settings.give_up_after
+
+    @property
+    def throttle(self) -> Throttle:
+        """What the run waits for its budget by; only to be asked."""
+        return self._throttle
+
+    @property
+    def source_ended(self) -> bool:
+        """Whether everything that will be read was read."""
+        return self._agenda.source_ended
+
+    @property
     def bytes_read(self) -> int:
-        """Raw bytes of the source that were taken in, for a progress bar."""
-        return sum(self._offsets.values())
+        """Raw bytes of the source that were taken in, by earlier processes of this run too."""
+        return self._reader.bytes_read
+
+    @property
+    def records_allowed(self) -> int | None:
+        """Records that may still be read under the limit of this process; None without one."""
+        return self._reader.left
+
+    @property
+    def records_read(self) -> int:
+        """Records that lie in the bytes read: of whole blocks, as these are."""
+        return self._reader.records_read
 
     @property
     def queued_records(self) -> int:
         """Records read and not yet settled."""
-        return len(self._batcher) + self._resends.records
+        return self._agenda.records
 
     @property
     def memory_used(self) -> int:
         """Bytes counted against the byte budget: queue, look-ahead and bodies."""
-        # A body in flight is there twice: as columns and as the joined bytes on the wire.
-        return self._batcher.nbytes + 2 * self._resends.nbytes
-
-    # The reader
-
-    async def _read(self, blocks: AsyncIterator[Block]) -> None:
-        try:
-            async for block in blocks:
-                await self._take_in(block)
-        except InputError as error:
-            # What was read before is good, and goes out; the run ends with the sentence.
-            self.error = error
-            self._observer.notice(str(error))
-        finally:
-            self._source_ended = True
-            self._changed.set()
-
-    async def _take_in(self, block: Block) -> None:
-        since = self._clock()
-        for found in judged(self._intake, block, self._wall()):
-            taken = self._noting.take_in(block.part, found, self._intake)
-            self._mind_the_past(taken.time)
-            for chunk in taken.chunks:
-                self._batcher.add(chunk)
-            self._changed.set()
-            while self._enough_read():
-                self._reader_waits = True
-                self._changed.set()
-                self._settled.clear()
-                await self._settled.wait()
-                self._reader_waits = False
-            if self._clock() - since >= YIELD_AFTER:
-                await asyncio.sleep(0)
-                since = self._clock()
-        self._noting.read(block, self._intake)
-        self._offsets[block.part] = block.end_offset
-
-    def _enough_read(self) -> bool:
-        """Whether the byte budget is used up, or more that may go was read than is of any use."""
-        if self.memory_used >= self._settings.memory:
-            return True
-        may_go = len(self._batcher) - self._batcher.barred
-        return may_go >= READ_AHEAD_BATCHES * self.ladder.current.fill
-
-    def _mind_the_past(self, time: str) -> None:
-        """Say once that history is being sent: events and purchases fire live campaigns."""
-        if not self._said_old and time and time < self._settings.old_before:
-            self._said_old = True
-            self._observer.notice(
-                "events or purchases of the past are being sent: to the destination they happen "
-                "now, so live campaigns and canvases may fire on them"
-            )
+        return self._agenda.memory_used
 
     # The dispatcher
 
@@ -295,11 +290,13 @@ class Pipeline:
                 until = None if math.isinf(closed_for) else closed_for
                 await self._pause(until, "the destination, which is down")
                 continue
-            case = self._next_case(now)
+            case = self._agenda.take(now)
+            if self._agenda.reader_waits and not self._agenda.enough:
+                self._reader.make_room()  # less of what was read may go than it thought
             if case is None:
-                if self._source_ended and not len(self._batcher) and not len(self._resends):
+                if self._agenda.done:
                     return
-                await self._pause(self._next_moment(now), self._lack())
+                await self._pause(self._agenda.next_moment(now), self._lack())
                 continue
             self._noting.note(case.batch)  # it is durable by the time that the permit is there
             try:
@@ -311,23 +308,12 @@ class Pipeline:
                 self._launch(case)
             else:
                 self._noting.withdraw(case.batch)
-                self._resends.again(case, case.tries, now)
-
-    def _next_case(self, now: float) -> Case | None:
-        """Return what goes next: what failed goes ahead of fresh work."""
-        case = self._resends.take(now)
-        if case is None:
-            return None if self._bodies_full() else self._fresh(now)
-        caps = self.ladder.next()
-        if len(case.batch) <= caps.total:
-            return case
-        # Packed before it was known how much the account takes, or while a probe finds that out.
-        self._split(case, repacked(case.batch, case.tries, caps), now)
-        return self._resends.take(now)
+                self._agenda.put_back(case, now)
 
     async def _pause(self, seconds: float | None, why: str) -> None:
         """Wait until something changed, or for so many seconds."""
         self._waiting_for = why
+        self._waits_until = None if seconds is None else self._clock() + seconds
         self._changed.clear()
         if (patience := self._patience()) is not None:
             seconds = patience if seconds is None else min(seconds, patience)
@@ -362,83 +348,10 @@ class Pipeline:
             return None
         return max(0.0, breaker.down_since + self._settings.give_up_after - self._clock())
 
-    def _fresh(self, now: float) -> Case | None:
-        """Pack a batch of fresh records, if enough are there or none will come soon."""
-        if not len(self._batcher):
-            self._overdue = 0
-            return None
-        barred = self._batcher.barred
-        if self._lingered(now) and not self._overdue:
-            self._overdue = len(self._batcher) - barred
-        batch = self._batcher.take(
-            self.ladder.next(),
-            self.ladder.generation,
-            partial=self._hurry(now),
-            more=not (self._source_ended or self._reader_waits),
-        )
-        if self._batcher.barred > barred:
-            self._settled.set()  # less of what was read may go than the reader thought
-        if batch is not None:
-            self._lingers_since = None
-            self._overdue = max(0, self._overdue - len(batch))
-            return self._resends.start(batch)
-        if not self._batcher.open_records:
-            self._lingers_since = None
-        elif self._lingers_since is None:
-            self._lingers_since = now
-        return None
-
-    def _hurry(self, now: float) -> bool:
-        """Whether a batch may go that is not full: nobody would fill it, or not in time."""
-        # With nothing in flight, what is barred waits for the batch that is being filled.
-        if self._source_ended and not (self._batcher.barred and len(self._resends)):
-            return True
-        if self._overdue:
-            return True
-        if self._lingers_since is not None:
-            return self._lingered(now)
-        return self._reader_waits and not len(self._resends)
-
-    def _lingered(self, now: float) -> bool:
-        """Whether a request has waited long enough to be filled."""
-        since = self._lingers_since
-        return since is not None and now - since >= self._settings.linger
-
-    def _bodies_full(self) -> bool:
-        """Whether bodies take so much of the byte budget that fresh ones must wait for answers."""
-        return 2 * self._resends.nbytes >= self._settings.memory * BODIES_SHARE
-
-    def _nothing_else(self) -> bool:
-        """Whether nothing could be sent but what is unsettled, whose users bar all the rest."""
-        ended = self._source_ended or self._reader_waits
-        return ended and len(self._batcher) == self._batcher.barred
-
-    def _others_succeed(self, case: Case) -> bool:
-        """Whether another request succeeded since this one failed, or since its family was cut."""
-        since = self._resends.bisecting_since(case.batch.family) if case.tries.suspect else None
-        if since is None:
-            since = case.failed_at or case.sent_at
-        return self._health.breaker.last_success > since
-
-    def _alone(self, case: Case) -> bool:
-        """Whether no other request could show that the destination is up: all failed, or wait."""
-        return self._nothing_else() and all(
-            other is case or other.tries.failures or not self._resends.may_go(other)
-            for other in self._resends.unsettled()
-        )
-
-    def _next_moment(self, now: float) -> float | None:
-        """Seconds until waiting records may be sent without anything else happening."""
-        due = self._resends.next_due()
-        if self._lingers_since is not None:
-            lingers_until = self._lingers_since + self._settings.linger
-            due = lingers_until if due is None else min(due, lingers_until)
-        return None if due is None else due - now
-
     def _lack(self) -> str:
         if self.requests_in_flight:
             return "answers"
-        if self._resends.waiting:
+        if self._agenda.retries_waiting:
             return "the next try of what failed"
         return "records"
 
@@ -492,12 +405,13 @@ class Pipeline:
         """Learn from an answer, ask what becomes of the records, and settle them."""
         now = self._clock()
         asked_delay = (answer.word.retry_after or 0.0) if answer.word else 0.0
-        alone = self._alone(case)
+        agenda, breaker = self._agenda, self._health.breaker
+        alone = agenda.alone(case)
         weather = Weather(
-            outage=self._health.breaker.open,
-            others_succeed=self._others_succeed(case),
+            outage=breaker.open,
+            others_succeed=breaker.last_success > agenda.failing_since(case),
             alone=alone,
-            bisected=self._resends.bisected(case.batch.family),
+            bisected=agenda.cuts(case),
         )
         self._hear(case, answer, asked_delay, now, alone=alone)
         self._settle(case, answer, self._decide(case, answer, weather, asked_delay), now)
@@ -559,7 +473,7 @@ class Pipeline:
             outcome,
             now,
             asked_delay=asked_delay,
-            cut_alone_since=self._resends.bisecting_since(batch.family) if alone else None,
+            cut_alone_since=self._agenda.cut_since(case) if alone else None,
             jitter=self._dice(),
         )
         if isinstance(outcome, Unavailable | Unanswered):
@@ -577,33 +491,29 @@ class Pipeline:
     # The settlement
 
     def _settle(self, case: Case, answer: Answer, disposition: Disposition, now: float) -> None:
-        batch = case.batch
-        self._noting.settle(batch, answer, disposition, attempts=case.tries.sends + 1)
-        if disposition.bisecting:
-            self._resends.note_bisecting(batch.family, now)
-        due = now + disposition.delay
-        pieces = disposition.pieces
-        if not pieces:
-            self._batcher.release(self._resends.settle(case))
-        elif len(pieces) == 1 and pieces[0].rows is None:
-            self._resends.again(case, pieces[0].tries, due)
-        else:
-            self._split(case, pieces, due)
-        self._settled.set()
-        self._changed.set()
-
-    def _split(self, case: Case, pieces: Sequence[Piece], due: float) -> None:
-        batch = case.batch
-        made = [
-            (batch.take(piece.rows or (), id=next(self._piece_ids)), piece.tries)
-            for piece in pieces
-        ]
-        self._batcher.release(self._resends.split(case, made, due))
+        self._noting.settle(case.batch, answer, disposition, attempts=case.tries.sends + 1)
+        self._mind_the_bad()
+        self._agenda.settle(case, disposition, now)
+        self._reader.make_room()
+        self._wake()
 
     # The end
 
+    def _mind_the_bad(self, *, ended: bool = False) -> None:
+        """Halt if too many records are bad."""
+        tolerance = self._settings.max_bad
+        if tolerance is None or self.state != "running":
+            return
+        letters, resumable = str(self.ledger.dead_letters.path), self._noting.resumable
+        why = tolerance.verdict(self.balance, letters, ended=ended, resumable=resumable)
+        if why is not None:
+            self._halt(TooManyBad(why))
+
     def _stop(self) -> None:
         self._stopping.set()
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
 
     def _halt(self, error: IngestError) -> None:

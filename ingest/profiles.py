@@ -64,6 +64,12 @@ class CapsLadder:
         return self._steps[self.generation]
 
     @property
+    def open(self) -> tuple[Caps, ...]:
+        """The caps that the account may turn out to have, the largest first."""
+        left = self._steps[self.generation :]
+        return tuple(caps for caps in left if caps.total >= self.confirmed) or left[:1]
+
+    @property
     def confirmed(self) -> int:
         """Records in total that the account is known, or taken for granted, to accept."""
         return min(self._confirmed, self.current.total)

@@ -7,9 +7,11 @@ on where a source cut its blocks. Waits for nothing, and accounts for nothing.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ingest.intake import Intake, Taken
+from ingest.quota import Quota, cut
+from ingest.records import position
 from ingest.sources.base import Block
 
 
@@ -25,6 +27,27 @@ def judged(intake: Intake, block: Block, now: float) -> Iterator[Taken]:
     for row in block.unfit:
         stop = bisect_left(numbers, row.line)
         yield from intake.take(part, lines[at:stop], numbers[at:stop], now)
-        yield intake.unfit(part, row.line, row.code, row.field, row.reason, row.raw, row.summary)
+        told = (row.code, row.field, row.reason, row.raw, row.summary)
+        yield intake.unfit(part, row.line, *told, who=row.who)
         at = stop
     yield from intake.take(part, lines[at:], numbers[at:], now)
+
+
+def rationed(
+    intake: Intake, block: Block, now: float, quota: Quota, counted: int, kinds: Sequence[str]
+) -> Iterator[Taken]:
+    """Yield what `judged` yields, up to the last record of a quota.
+
+    The intake then numbers on behind that record. `counted` is the ordinal before which all of the
+    part were counted as read by an earlier process, `kinds` names the kind of each slot.
+    """
+    part = block.part
+    first = intake.next_ordinal(part)
+    for taken in judged(intake, block, now):
+        end = intake.next_ordinal(part)
+        if (stop := quota.stop(first, end, counted)) is not None:
+            intake.begin(part, stop)
+            yield cut(taken, position(part, stop), kinds)
+            return
+        yield taken
+        first = end

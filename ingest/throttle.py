@@ -19,6 +19,10 @@ from aiolimiter import AsyncLimiter
 from ingest.errors import ConfigError
 from ingest.limits import Budget, pacing
 from ingest.outcomes import ServerWord
+from ingest.pace import Standing
+
+SPACED: Final = "its turn, for sends are spaced"
+"""What is waited for when there is room, and only the evenness of sends is kept."""
 
 SHORTEST_WAIT: Final = 1e-4
 """Seconds; an event loop may fire a timer up to a clock tick early, and asking again too early
@@ -51,6 +55,9 @@ class Throttle:
         self._changed: asyncio.Future[None] | None = None
         self.waiting_until: float | None = None
         """When the first in line asks again at the latest, by the clock; None if nobody waits."""
+        self.grants = 0
+        self.granted = 0.0
+        """Requests that were granted so far, and what they cost."""
 
     @property
     def rate(self) -> float:
@@ -61,6 +68,10 @@ class Throttle:
     def remaining(self) -> int | None:
         """What the destination last said is left of its window; None if it does not say."""
         return self._budget.remaining
+
+    def standing(self) -> Standing:
+        """Return how the budget stands now, to tell how long many more requests take."""
+        return self._budget.standing(self._clock())
 
     async def acquire(self, cost: float = 1, in_flight: Callable[[], int] = lambda: 0) -> float:
         """Wait until a request of `cost` may go; return the clock's time of the grant.
@@ -75,6 +86,8 @@ class Throttle:
                 await self._space(now, self._spacing)
                 now = await self._free(cost, in_flight)
             self._budget.spend(now, cost)
+            self.grants += 1
+            self.granted += cost
             return now
 
     def hear(
@@ -104,7 +117,7 @@ class Throttle:
         """Return what the first in line waits for, as a phrase; empty if nobody waits."""
         if self.waiting_until is None:
             return ""
-        return self._budget.waits_for(self._clock()) or "its turn, for sends are spaced"
+        return self._budget.waits_for(self._clock()) or SPACED
 
     async def _free(self, cost: float, in_flight: Callable[[], int]) -> float:
         """Wait until the budget has room; return the time."""

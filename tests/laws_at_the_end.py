@@ -6,6 +6,10 @@ from collections import Counter
 from typing import Any
 
 from ingest.codec import loads
+from ingest.forms import Found
+from ingest.records import UserKey
+from ingest.validation import Problem
+from tests.laws_rows import NOW
 from tests.playing import Played
 
 
@@ -91,9 +95,35 @@ def check_record(letter: dict[str, Any], line: bytes) -> None:
         assert [*letter["record"].values()] == [line.decode()]
 
 
+def check_superseded(played: Played) -> None:
+    """A letter of attributes is marked if its user got later ones, and no other letter is."""
+    far = played.far
+    last = {
+        known.key: line
+        for line, known in sorted(far.known.items())
+        if played.ended.get(line) == "delivered"
+        and far.endpoint.kinds[known.encoded.slot] == "attributes"
+    }
+    for letter in played.letters:
+        line = letter["source"]["line"]
+        key = key_of(played, line) if letter["kind"] == "attributes" else None
+        assert letter["superseded"] is (key is not None and last.get(key, 0) > line)
+
+
+def key_of(played: Played, line: int) -> UserKey | None:
+    """Return the user of a line, also where something else is wrong with the record."""
+    schema = played.far.schema
+    for found in schema.read(played.plan.lines[line - 1], None):
+        if isinstance(found, Found):
+            key, _ = schema.examine(found.kind, found.record, NOW, validate=True)
+            return None if isinstance(key, Problem) else key
+    return None
+
+
 def check_all(played: Played) -> None:
     """Check all that must hold at the end of a play."""
     check_conservation(played)
     check_verdicts(played)
     check_copies(played)
     check_letters(played)
+    check_superseded(played)

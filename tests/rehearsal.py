@@ -1,7 +1,7 @@
 """The core played through with a made-up destination: no event loop, no sockets, a made-up clock.
 
-Does what the pipeline does with the batcher, the resends, the retry rules, the ladder, the breaker
-and the balance, in the same order, and checks law 4 at every request.
+Does what the pipeline does with the agenda, the retry rules, the ladder, the breaker and the
+balance, in the same order, and checks law 4 at every request.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ingest.agenda import Agenda
 from ingest.balance import Balance
 from ingest.batcher import Batcher
 from ingest.breaker import Breaker
@@ -28,7 +29,7 @@ from ingest.outcomes import (
 )
 from ingest.profiles import Caps, CapsLadder
 from ingest.records import KINDS, Batch, UserKey
-from ingest.resends import Case, Resends
+from ingest.resends import Case
 from ingest.retry import Disposition, RetryPolicy, Weather, decide
 from tests.batches import SLOTS, chunk_of, positions_of
 
@@ -37,6 +38,10 @@ STEPS = tuple(Caps((9, 9, 9), total, 100_000) for total in (27, 9, 6))
 
 CHUNK = 20
 MOST_REQUESTS = 2_000
+
+MEMORY = 1_000_000
+LINGER = 0.05
+"""Seconds, of which a request takes 0.02 at the most."""
 
 GIVE_UP_AFTER = 1_800.0
 """Seconds without a success after which a run gives up; a 429 now and then is none."""
@@ -126,9 +131,9 @@ class Rehearsal:
         self.far = Far(habits, self.dice)
         self.columns: dict[int, str] = {}
         self.balance = Balance()
-        self.resends = Resends()
         self.ladder = CapsLadder(STEPS)
-        self.batcher = Batcher(slots=SLOTS, overhead=10)
+        batcher = Batcher(slots=SLOTS, overhead=10)
+        self.agenda = Agenda(batcher, self.ladder, memory=MEMORY, linger=LINGER)
         self.breaker = Breaker()
         self.now = 1.0
         self.gave_up = False
@@ -139,17 +144,16 @@ class Rehearsal:
         self._rows = rows
         self._unread = 0
         self._flying: list[Case] = []
-        self._ids = iter(range(1 << 40, 1 << 41))
 
     @property
     def waiting(self) -> int:
         """Records read and not settled."""
-        return len(self.batcher) + self.resends.records
+        return self.agenda.records
 
     def run(self) -> None:
         """Read, send and settle until everything is settled, or the destination is down."""
-        while self._unread < len(self._rows) or len(self.batcher) or len(self.resends):
-            if self._unread < len(self._rows) and self.dice.random() < 0.5:
+        while not self.agenda.done:
+            if not self.agenda.source_ended and self.dice.random() < 0.5:
                 self._read()
             while len(self._flying) < self._in_flight and self._launch():
                 pass
@@ -159,33 +163,28 @@ class Rehearsal:
             elif self.now - max(0.0, self.breaker.last_success) >= GIVE_UP_AFTER:
                 self.gave_up = True
                 return
-            elif self._unread == len(self._rows):
+            elif self.agenda.source_ended:
                 self._sleep()
 
     def _read(self) -> None:
         rows = self._rows[self._unread : self._unread + CHUNK]
-        self.batcher.add(chunk_of(rows, first=self._unread))
+        self.agenda.add(chunk_of(rows, first=self._unread))
         self._unread += len(rows)
+        self.agenda.source_ended = self._unread == len(self._rows)
         for slot, _ in rows:
             self.balance.read(KINDS[slot])
 
     def _sleep(self) -> None:
-        due = self.resends.next_due()
-        assert due is not None, "nothing is in flight, nothing is due, and records are left"
-        self.now = max(self.now, due, self.now + self.breaker.delay(self.now))
+        delay = self.agenda.next_moment(self.now)
+        assert delay is not None, "nothing is in flight, nothing is due, and records are left"
+        self.now += max(0.0, delay, self.breaker.delay(self.now))
 
     def _launch(self) -> bool:
         if self.breaker.delay(self.now) > 0:
             return False
-        case = self.resends.take(self.now)
+        case = self.agenda.take(self.now)
         if case is None:
-            ended = self._unread == len(self._rows) and not self.batcher.barred
-            batch = self.batcher.take(
-                self.ladder.next(), self.ladder.generation, partial=ended or not self._flying
-            )
-            if batch is None:
-                return False
-            case = self.resends.start(batch)
+            return False
         for other in self._flying:
             assert not other.batch.users() & case.batch.users()
         case.sent_at = self.now
@@ -216,19 +215,20 @@ class Rehearsal:
     def _hear(self, case: Case, outcome: Outcome) -> Weather:
         self.ladder.answered(case.batch.id)
         self.breaker.answered(case.batch.id)
-        alone = self._alone(case)
+        agenda = self.agenda
+        alone = agenda.alone(case)
         weather = Weather(
             outage=self.breaker.open,
-            others_succeed=self._others_succeed(case),
+            others_succeed=self.breaker.last_success > agenda.failing_since(case),
             alone=alone,
-            bisected=self.resends.bisected(case.batch.family),
+            bisected=agenda.cuts(case),
         )
         match outcome:
             case Delivered() | Invalid():
                 self.breaker.succeeded(self.now)
                 self.ladder.accepted(len(case.batch))
             case Unavailable() | Unanswered():
-                since = self.resends.bisecting_since(case.batch.family) if alone else None
+                since = agenda.cut_since(case) if alone else None
                 if since is None or self.breaker.last_success <= since:
                     self.breaker.failed(self.now, self.dice.random())
                 case.failed_at = self.now
@@ -239,26 +239,8 @@ class Rehearsal:
                 self.breaker.alive(self.now)
         return weather
 
-    def _alone(self, case: Case) -> bool:
-        """Whether all that could still succeed waits for this batch, or has failed as well."""
-        return (
-            self._unread == len(self._rows)
-            and len(self.batcher) == self.batcher.barred
-            and all(
-                other is case or other.tries.failures or not self.resends.may_go(other)
-                for other in self.resends.unsettled()
-            )
-        )
-
-    def _others_succeed(self, case: Case) -> bool:
-        """Whether another request succeeded since this one failed, or since its family was cut."""
-        since = self.resends.bisecting_since(case.batch.family) if case.tries.suspect else None
-        if since is None:
-            since = case.failed_at or case.sent_at
-        return self.breaker.last_success > since
-
     def _settle(self, case: Case, found: Disposition, weather: Weather) -> None:
-        batch, family = case.batch, case.batch.family
+        batch = case.batch
         ended = {(verdict.slot, verdict.index): verdict.column for verdict in found.verdicts}
         for row in batch.rows():
             column = ended.get(row) or ("delivered" if found.delivered else None)
@@ -268,16 +250,4 @@ class Rehearsal:
                 self.columns[at] = column
                 self.balance.settle(KINDS[row[0]], column)
                 self.failed_in_outage += weather.outage and column == "failed"
-        if found.bisecting:
-            self.resends.note_bisecting(family, self.now)
-        due = self.now + found.delay
-        if not found.pieces:
-            self.batcher.release(self.resends.settle(case))
-        elif found.pieces[0].rows is None:
-            self.resends.again(case, found.pieces[0].tries, due)
-        else:
-            pieces = [
-                (batch.take(piece.rows or (), id=next(self._ids)), piece.tries)
-                for piece in found.pieces
-            ]
-            self.batcher.release(self.resends.split(case, pieces, due))
+        self.agenda.settle(case, found, self.now)

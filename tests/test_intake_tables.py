@@ -48,6 +48,7 @@ def test_a_row_without_a_record_is_invalid() -> None:
             7,
             raw=b"u1,x",
             summary="a summary",
+            table=True,
         ),
     )
 

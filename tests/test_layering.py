@@ -19,23 +19,34 @@ import pytest
 VALUES: Final = {"errors", "records"}
 CODEC: Final = {"codec"}
 CORE: Final = {
+    "agenda",
     "balance",
     "batcher",
+    "billing",
     "breaker",
     "columns",
+    "distinct",
     "filling",
+    "findings",
+    "finishing",
+    "forecast",
     "forms",
     "health",
+    "history",
     "inflight",
     "intake",
     "learning",
     "limits",
+    "lingering",
     "lots",
     "meters",
     "outcomes",
+    "pace",
     "profiles",
+    "proof",
     "proving",
     "queues",
+    "quota",
     "quoting",
     "ranges",
     "rates",
@@ -44,11 +55,13 @@ CORE: Final = {
     "samples",
     "schemas",
     "settings",
+    "superseding",
+    "tolerance",
     "validation",
 }
 FILES: Final = {"appending"}  # what several of the edges write by
 EDGES: Final = {"observer", "sandbox", "sinks", "sources", "state", "throttle"}
-DRIVERS: Final = {"ledger", "noting", "pipeline", "reading"}
+DRIVERS: Final = {"ledger", "noting", "pipeline", "reader", "reading", "verifying"}
 FACADE: Final = {""}  # ingest/__init__.py: what users of the library import, and nothing below it
 TESTING: Final = {"testing"}
 CLI: Final = {"cli"}
@@ -77,6 +90,7 @@ OWNERS: Final = {
     "pytest": {"testing"},
     "rich": {"cli"},
     "sqlite3": {"state"},
+    "tomli_w": {"cli.saved_maps"},
     "tomllib": {"cli", "settings"},
     "uvloop": {"cli"},
     "yarl": {"sinks.http", "sandbox.server"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from ingest.inflight import Fixed
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger
 from ingest.limits import Budget
+from ingest.noting import Noting
 from ingest.outcomes import Delivered, Outcome
 from ingest.pipeline import Pipeline, PipelineSettings
 from ingest.profiles import CapsLadder
-from ingest.records import Batch
+from ingest.records import EMPTY_COLUMN, Batch
 from ingest.retry import RetryPolicy
 from ingest.sinks.braze import ENDPOINTS
 from ingest.sinks.memory import MemorySink
@@ -28,6 +30,7 @@ from ingest.state.dead_letters import DeadLetterFile
 from ingest.state.identity import RunIdentity
 from ingest.state.journal import Journal
 from ingest.throttle import Throttle
+from ingest.tolerance import parse_tolerance
 from tests.driving import COMBINED, attributes, event, number_of
 
 OK = Delivered(201)
@@ -63,6 +66,8 @@ async def played(
     dies_after: int | None = None,
     hold: bool = False,
     endpoint: Any = ENDPOINTS["track"],
+    limit: int | None = None,
+    max_bad: str | None = None,
 ) -> Played:
     """Run, or go on with, the one run in `where`; after so many answers the process is dead."""
     answers = lost = 0
@@ -85,7 +90,11 @@ async def played(
         throttle=Throttle(Budget(())),
         in_flight=Fixed(3),
         ledger=Ledger(letters, kinds=sink.endpoint.kinds, name_of=lambda part: "in"),
-        settings=PipelineSettings(policy=policy),
+        settings=PipelineSettings(
+            policy=policy,
+            limit=limit,
+            max_bad=None if max_bad is None else parse_tolerance(max_bad),
+        ),
     )
     state = "died"
     with Journal(where, power_safe=False) as journal:
@@ -190,3 +199,73 @@ async def test_nothing_goes_out_that_could_not_be_noted(tmp_path: Path) -> None:
     assert state == "halted"
     assert isinstance(pipeline.error, LocalFailure)
     assert sink.requests == 0
+
+
+@pytest.mark.asyncio
+async def test_a_limit_is_of_the_run_and_not_of_a_process(tmp_path: Path) -> None:
+    """The same limit again sends nothing; without one the rest goes, each record once."""
+    first = await played(tmp_path, LINES, limit=100)
+    assert (first.state, first.columns) == ("interrupted", {"read": 100, "delivered": 100})
+    again = await played(tmp_path, LINES, limit=100)
+    assert (again.state, again.delivered) == ("interrupted", [])
+    crashed = await played(tmp_path, LINES, limit=400, dies_after=2)
+    assert crashed.state == "died"
+    more = await played(tmp_path, LINES, limit=400)
+    assert (more.state, more.columns) == ("interrupted", {"read": 400, "delivered": 400})
+    rest = await played(tmp_path, LINES, limit=600)
+    assert (rest.state, rest.columns) == ("finished", {"read": 600, "delivered": 600})
+    sent = [*first.delivered, *crashed.delivered, *more.delivered, *rest.delivered]
+    assert sorted(sent) == list(range(600))
+
+
+@pytest.mark.asyncio
+async def test_too_many_bad_records_halt_and_a_resume_goes_on(tmp_path: Path) -> None:
+    """At once by their number, at the end by their share; what was in flight was answered."""
+    lines = [
+        b'{"event": {"external_id": "u"}}' if n % 50 == 0 else one for n, one in enumerate(LINES)
+    ]
+    first = await played(tmp_path, lines, max_bad="3")
+    assert first.state == "halted"
+    assert first.columns.get("delivered", 0) == len(first.delivered)
+    share = await played(tmp_path, lines, max_bad="1%")
+    assert share.state == "halted"
+    assert share.columns == {"read": 600, "delivered": 588, "invalid": 12}
+    last = await played(tmp_path, lines, max_bad="2%")
+    assert (last.state, last.columns) == ("finished", share.columns)
+    assert sorted([*first.delivered, *share.delivered, *last.delivered]) == [
+        n for n in range(600) if n % 50
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_journal_that_fails_is_told_once(tmp_path: Path) -> None:
+    """Of many notes that wait, nobody may come to hear of the failure: it is no loose end."""
+    said: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: said.append(context))
+
+    def fails() -> None:
+        raise LocalFailure("the disk is gone")
+
+    async def noted() -> None:
+        letters = DeadLetterFile(tmp_path / "letters", run="r")
+        letters.sync = fails  # type: ignore[method-assign]  # comes first in a commit
+        ledger = Ledger(letters, kinds=ENDPOINTS["track"].kinds, name_of=lambda part: "in")
+        with Journal(tmp_path, power_safe=False) as journal:
+            run = journal.begin(IDENTITY, name="r", hash_of=hash_of, letters=letters, now=1.0)
+            async with journal.record(run, ledger.balance, letters) as recording:
+                kinds = ENDPOINTS["track"].kinds
+                noting = Noting(ledger, kinds, lambda slot, fragment: False, recording)
+                batches = [Batch(n, 0, (EMPTY_COLUMN,) * 3) for n in range(20)]
+                for batch in batches:
+                    noting.note(batch)
+                with pytest.raises(LocalFailure):
+                    await noting.noted(batches[0])
+                await asyncio.sleep(0)  # all the others end in the same turn
+                for batch in batches[:5]:
+                    noting.withdraw(batch)
+
+    await noted()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert said == []

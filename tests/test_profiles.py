@@ -163,3 +163,15 @@ def test_caps_are_cut_only_downwards() -> None:
     """`at_most` never raises a cap."""
     assert STEPS[0].at_most(300) is STEPS[0]
     assert STEPS[0].at_most(60) == Caps(PER_SLOT, 60, 4_000_000)
+
+
+def test_what_an_account_may_take_is_open_until_it_is_known() -> None:
+    """The open caps are those not refused and not below what is confirmed, the largest first."""
+    most = Caps((75, 75, 75), 225, 1_000)
+    steps = (most, most.at_most(75), most.at_most(50))
+    assert CapsLadder(steps).open == steps
+    assert CapsLadder(steps, confirmed=75).open == steps[:2]
+    assert CapsLadder(steps, confirmed=225).open == steps[:1]
+    ladder = CapsLadder(steps)
+    assert ladder.refused(225, 0)
+    assert ladder.open == steps[1:]

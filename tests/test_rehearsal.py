@@ -50,8 +50,8 @@ def check_conservation(played: Rehearsal, rows: list[tuple[int, UserKey]]) -> No
     assert columns["read"] == len(rows) == sum(columns[name] for name in COLUMNS)
     assert columns["pending"] == 0
     assert {name: count for name, count in columns.items() if count and name != "read"} == counted
-    assert played.resends.nbytes == played.resends.records == played.batcher.nbytes == 0
-    assert not played.batcher._users
+    assert played.agenda.memory_used == played.agenda.records == 0
+    assert not played.agenda._batcher._users
 
 
 def check_order(played: Rehearsal, rows: list[tuple[int, UserKey]], *, copies: bool) -> None:
@@ -82,7 +82,9 @@ def test_the_core_keeps_its_laws_with_any_destination(
 
     if played.gave_up:
         # Nothing else is left to send, so that a bad record cannot be told from an outage.
-        left = {at for case in played.resends.unsettled() for at in positions_of(case.batch)}
+        left = {
+            at for case in played.agenda._resends.unsettled() for at in positions_of(case.batch)
+        }
         assert left & habits.poisoned
         assert habits.dislikes == "broken"
         assert played.balance.count("pending") == played.waiting

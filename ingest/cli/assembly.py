@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -15,6 +15,7 @@ import msgspec
 
 from ingest.cli.options import AUTO, COMBINED, PER_ARRAY, SendOptions
 from ingest.cli.sandbox import sandbox_key
+from ingest.errors import ConfigError
 from ingest.inflight import Fixed, InFlight
 from ingest.intake import BadField, Intake, IntakeRules
 from ingest.ledger import Ledger
@@ -31,6 +32,7 @@ from ingest.sinks.file import FileSink
 from ingest.state.dead_letters import DeadLetterFile
 from ingest.state.learned import Learned, LearnedCaps
 from ingest.throttle import Throttle
+from ingest.tolerance import parse_tolerance
 
 OLD_EVENT = timedelta(days=1)
 """Events older than this are history: it is worth a sentence that campaigns fire on them."""
@@ -63,7 +65,7 @@ async def _opened(options: SendOptions, stack: AsyncExitStack) -> Sink:
     target = options.target
     match target.where:
         case "account":
-            return _account_sink(options)
+            return account_sink(options)
         case "sandbox":
             sandbox = Sandbox(SandboxSettings(key=sandbox_key(), faults=options.faults))
             await sandbox.start()
@@ -80,7 +82,7 @@ def host_of(options: SendOptions) -> str:
     target = options.target
     match target.where:
         case "account":
-            return _account_sink(options).host
+            return account_sink(options).host
         case "sandbox":
             return f"a sandbox in this process, as {target.destination.name}"
         case "file":
@@ -89,7 +91,8 @@ def host_of(options: SendOptions) -> str:
             assert_never(target.where)
 
 
-def _account_sink(options: SendOptions) -> HttpSink:
+def account_sink(options: SendOptions) -> HttpSink:
+    """Return the sink of an account; it opens nothing until it sends. Raises `ConfigError`."""
     return options.target.destination.open(os.environ, _choice(options))
 
 
@@ -135,18 +138,10 @@ def assembled(
     in_flight = parse_in_flight(options.in_flight, what="--in-flight")
     letters = options.dead_letters or options.state / f"dead-letters-{run}.ndjson"
     held = range(len(endpoint.slots)) if _holds(options, endpoint, observer) else ()
-    bad_field: BadField = options.on_bad_field  # type: ignore[assignment]  # click checked it
     return Pipeline(
         sink,
         intake=Intake(
-            IntakeRules(
-                kind=options.kind,
-                on_bad_field=bad_field,
-                strict=options.strict,
-                validate=not options.no_validate,
-                update_existing_only=options.update_existing_only,
-                largest=ladder.current.body_bytes - sink.overhead - 1,
-            ),
+            _rules(options, sink, ladder),
             sink.schema,
         ),
         ladder=ladder,
@@ -163,6 +158,8 @@ def assembled(
             give_up_after=parse_duration(options.give_up_after, what="--give-up-after"),
             policy=RetryPolicy(hold_unanswered=frozenset(held)),
             old_before=f"{datetime.now(UTC) - OLD_EVENT:%Y-%m-%d}",
+            limit=options.limit,
+            max_bad=None if options.max_bad is None else parse_tolerance(options.max_bad),
         ),
         observer=observer,
     )
@@ -177,6 +174,20 @@ def _holds(options: SendOptions, endpoint: Endpoint, observer: Observer) -> bool
         "whatever --if-unanswered says"
     )
     return True
+
+
+def _rules(options: SendOptions, sink: Sink, ladder: CapsLadder) -> IntakeRules:
+    """What becomes of records; one has to fit into a request by itself."""
+    bad_field: BadField = options.on_bad_field  # type: ignore[assignment]  # click checked it
+    return IntakeRules(
+        kind=options.kind,
+        on_bad_field=bad_field,
+        strict=options.strict,
+        validate=not options.no_validate,
+        update_existing_only=options.update_existing_only,
+        largest=ladder.current.body_bytes - sink.overhead - 1,
+        even_if_older=options.even_if_older,
+    )
 
 
 def _limits(options: SendOptions, endpoint: Endpoint) -> Sequence[RateLimit]:
@@ -253,3 +264,41 @@ def _account(options: SendOptions, sink: Sink, kept: LearnedCaps) -> str | None:
         return None
     told = sink.credential_hash(kept.salt + sink.host.encode())
     return f"{told}:{sink.name}:{sink.endpoint.name}"
+
+
+class Foreseen(msgspec.Struct, frozen=True):
+    """The parts of a run that decide what it needs, of a sink that never sends.
+
+    `rungs` are the caps that the account may turn out to have, the largest first, each with a
+    ladder as a run begins with; `assumed` is the place of those that it has for all that is known.
+    """
+
+    sink: HttpSink
+    rules: IntakeRules
+    rungs: tuple[tuple[CapsLadder, Caps], ...]
+    assumed: int
+    limits: tuple[RateLimit, ...]
+
+
+def foreseen(options: SendOptions) -> Foreseen:
+    """Return what a run with these options would be made of; no credential is needed.
+
+    Where there is one in the environment, what an earlier run learned of its account counts. Raises
+    `ConfigError` for an option that makes no sense.
+    """
+    sink = _sandboxed(options, NOWHERE, "none")
+    limits = tuple(_limits(options, sink.endpoint))
+    known: Sink = sink
+    if options.target.where == "account":
+        with suppress(ConfigError):
+            known = account_sink(options)
+    ladder = _ladder(options, known, limits)
+    caps = ladder.open
+    assumed = next((at for at, one in enumerate(caps) if one.total <= COMBINED_TOTAL), -1)
+    return Foreseen(
+        sink,
+        _rules(options, sink, ladder),
+        tuple((_ladder(options, known, limits), one) for one in caps),
+        assumed % len(caps),
+        limits,
+    )

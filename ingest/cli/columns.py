@@ -6,12 +6,14 @@ Decides how the options are put together and what is shown. What a column become
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 from rich.console import Console
@@ -20,16 +22,27 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.cli.options import SendOptions
+from ingest.cli.saved_maps import rejects_map, write_saved_map
 from ingest.codec import DecodeError, typed
 from ingest.columns import Options, Plan, parsed_types
 from ingest.errors import ConfigError, InputError, LocalFailure
+from ingest.sources.base import Block
 from ingest.sources.dialects import TableOptions
 from ingest.sources.mixed import MixedSource
 from ingest.sources.planning import TableColumns
+from ingest.sources.rejects import Rejects
 from ingest.validation.problems import shown
 
 NOT_DELIVERED: Final = ("invalid", "rejected", "failed")
 """Columns of the balance whose records come back as rows to mend."""
+
+OLDER: Final[Mapping[bool | None, str]] = {
+    False: "",
+    True: "; a later row of this user was delivered: importing this one sets values back",
+    None: "; it is not known whether a later row of this user was delivered: importing this one "
+    "may set values back",
+}
+"""What is said beside the reason of a row, by whether its dead letter is superseded."""
 
 STATE_MODE: Final = 0o700
 """Of a folder made here: bad rows are personal data."""
@@ -47,6 +60,7 @@ class _Letter(msgspec.Struct, frozen=True):
     column: str
     reason: str
     source: _Place
+    superseded: bool | None = False
 
 
 _LETTER: Final = typed(_Letter)
@@ -58,24 +72,45 @@ class Tables(MixedSource):
     def __init__(self, paths: Sequence[str], columns: TableColumns, options: TableOptions) -> None:
         super().__init__(paths, columns, options=options)
         self.columns = columns
+        self._streams = [part for part in range(len(self)) if part not in self.forms]
+        if not self._streams:
+            columns.check(self.headers.values())
+
+    def _streamed(self, file: BinaryIO, part: int) -> Iterator[Block]:
+        blocks = super()._streamed(file, part)
+        if part == self._streams[-1]:
+            self.columns.check(self.headers.values())
+        return blocks
 
 
-def table_source(paths: Sequence[str], options: SendOptions) -> Tables:
-    """Open inputs of any form. Raises `ConfigError`, `InputError` or `MissingExtra`."""
+def table_source(paths: Sequence[str], options: SendOptions, *, samples: bool = False) -> Tables:
+    """Open inputs of any form. Raises `ConfigError`, `InputError` or `MissingExtra`.
+
+    With `samples`, all rows of tables are looked at, also where no type is left to be decided.
+    """
     told = Options(
         kind=options.kind,
         types=parsed_types(options.types) if options.types else {},
         timezone=options.timezone,
         null_text=options.null_text,
         mapping=_mapping(options.map),
+        samples=samples,
     )
     return Tables(paths, TableColumns(told), TableOptions(options.delimiter, options.encoding))
 
 
 def decide_columns(source: MixedSource, console: Console, *, progress: bool) -> None:
     """Look at all rows of the tables once, and show what their columns become."""
+    for plan in surveyed(source, console, progress=progress):
+        console.print(_shown(plan), highlight=False)
+        if plan.zoneless:
+            console.print(Text(zones(plan)), soft_wrap=True)
+
+
+def surveyed(source: MixedSource, console: Console, *, progress: bool) -> Sequence[Plan]:
+    """Look at all rows of the tables once, and return what their columns become."""
     if not source.has_tables:
-        return
+        return ()
     with Progress(
         TextColumn("deciding the types of columns"),
         BarColumn(),
@@ -86,26 +121,45 @@ def decide_columns(source: MixedSource, console: Console, *, progress: bool) -> 
     ) as bar:
         task = bar.add_task("", total=source.tables_bytes or None)
         plans = source.plan(lambda consumed: bar.update(task, completed=consumed))
-    for plan in plans.values():
-        console.print(_shown(plan), highlight=False)
-        if plan.zoneless:
-            console.print(Text(_zones(plan)), soft_wrap=True)
+    return tuple(plans.values())
+
+
+def frozen_plans(source: MixedSource) -> dict[str, list[dict[str, Any]]]:
+    """Return what was decided of the columns of tables, as JSON holds it, by their form."""
+    return {
+        form: [plan.to_dict() for header, plan in plans.items() if header]
+        for form, plans in source.plans.items()
+    }
+
+
+def go_by_frozen(
+    source: MixedSource, frozen: Mapping[Any, list[dict[str, Any]]], console: Console
+) -> None:
+    """Read the columns as it was decided when the run began, and say so in a line."""
+    if not source.has_tables:
+        return
+    for form, saved in frozen.items():
+        plans = map(Plan.from_dict, saved)
+        source.go_by({form: {plan.header: plan for plan in plans}})
+    console.print(Text("Columns are read as decided when the run began"), soft_wrap=True)
 
 
 def write_rejected_rows(
-    source: MixedSource, letters: Path, run: str, path: Path
-) -> list[tuple[Path, int]]:
-    """Write the rows of tables that did not arrive as CSV; return the files, and their rows.
+    source: MixedSource, letters: Path | Sequence[Path], run: str, path: Path
+) -> list[Rejects]:
+    """Write the rows of tables that did not arrive as CSV; return the files.
 
-    `letters` is the dead-letter file. Raises `InputError` or `LocalFailure`.
+    `letters` are the files of dead letters. Raises `InputError` or `LocalFailure`.
     """
-    if not source.has_tables or not letters.is_file():
+    files = [letters] if isinstance(letters, Path) else letters
+    if not source.has_tables:
         return []
     parts = {name: part for part, name in enumerate(source.names)}
     reasons: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    for letter in _letters(letters):
+    for letter in chain.from_iterable(_letters(file) for file in files if file.is_file()):
         if letter.run == run and letter.column in NOT_DELIVERED and letter.source.name in parts:
-            at = (letter.source.line, sys.intern(letter.reason))  # a million rows, a few reasons
+            why = letter.reason + OLDER[letter.superseded]
+            at = (letter.source.line, sys.intern(why))  # a million rows, a few reasons
             reasons[parts[letter.source.name]].append(at)
     for found in reasons.values():
         found.sort()
@@ -140,8 +194,18 @@ def say_dropped_cells(console: Console, source: Tables) -> None:
         console.print(said, soft_wrap=True)
 
 
+def say_old_rejects(console: Console, options: SendOptions, run: str) -> None:
+    """Say where the bad rows of a run are that ended before."""
+    for file in sorted(options.state.glob(f"rejects-{run}*.csv")):
+        console.print(Text(f"Its bad rows are in {file}"), soft_wrap=True)
+
+
 def say_rejected_rows(
-    console: Console, source: MixedSource, options: SendOptions, run: str, letters: Path
+    console: Console,
+    source: MixedSource,
+    options: SendOptions,
+    run: str,
+    letters: Sequence[Path],
 ) -> None:
     """Write the rows that did not arrive, and say where they are, or why they could not be."""
     path = options.state / f"rejects-{run}.csv"
@@ -151,10 +215,24 @@ def say_rejected_rows(
         said = Text(f"The bad rows could not be written as CSV: {error}", style="yellow")
         console.print(said, soft_wrap=True)
         return
-    for file, count in written:
-        rows, them = ("row", "it") if count == 1 else ("rows", "them")
-        said = Text(f"{count:,} bad {rows} in {file}: mend {them}, and import the file")
+    for bad in written:
+        rows, them = ("row", "it") if bad.rows == 1 else ("rows", "them")
+        command = _import_of(bad, source.plan()[bad.header], console)
+        said = Text(f"{bad.rows:,} bad {rows} in {bad.path}: mend {them}, then  {command}")
         console.print(said, soft_wrap=True)
+
+
+def _import_of(bad: Rejects, plan: Plan, console: Console) -> str:
+    """Write the map of bad rows beside them; return the command that imports them by it."""
+    path = bad.path.with_suffix(".toml")
+    command = f"ingest import {shlex.quote(str(bad.path))}"
+    by_map = f"{command} --map {shlex.quote(str(path))}"
+    try:
+        write_saved_map(path, rejects_map(plan, bad.types, by_map), called="")
+    except LocalFailure as error:
+        console.print(Text(f"Their types are not kept: {error}", style="yellow"), soft_wrap=True)
+        return f"{command} --kind {plan.kind}"
+    return by_map
 
 
 def _mapping(path: Path | None) -> Mapping[str, Any]:
@@ -181,7 +259,8 @@ def _shown(plan: Plan) -> Table:
     return table
 
 
-def _zones(plan: Plan) -> str:
+def zones(plan: Plan) -> str:
+    """Say what becomes of the times without a zone."""
     times = "1 time" if plan.zoneless == 1 else f"{plan.zoneless:,} times"
     if plan.timezone is None:
         return f"Without a zone: {times}, sent as written; --timezone names the zone"

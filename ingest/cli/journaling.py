@@ -6,17 +6,23 @@ same one, and what is said when it must not be gone on with.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from ingest.cli.assembly import account_sink
+from ingest.cli.columns import frozen_plans
 from ingest.cli.options import SendOptions
 from ingest.errors import ConfigError
+from ingest.ledger import Ledger
+from ingest.records import ATTRIBUTES, KINDS, UserKey
 from ingest.sinks.base import HttpSink, Sink
 from ingest.sources.base import Start
 from ingest.sources.files import FileSource
@@ -26,8 +32,12 @@ from ingest.state.dead_letters import DeadLetterFile
 from ingest.state.identity import Conflict, RunIdentity, conflict, fingerprint
 from ingest.state.journal import Journal, Run
 from ingest.state.settling import Settling
+from ingest.validation import Problem
 
 Source = FileSource | MixedSource
+
+PLANS: Final = "plans"
+"""Where the plans of tables are in what is frozen of a run."""
 
 
 class Journaled(msgspec.Struct, frozen=True):
@@ -39,18 +49,21 @@ class Journaled(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def journaled(
-    source: Source, sink: Sink, options: SendOptions, console: Console
-) -> Iterator[Journaled | None]:
-    """Open the journal and find the run, None where there is no journal.
+def journaled(source: Source, options: SendOptions, console: Console) -> Iterator[Journaled | None]:
+    """Open the journal and find the run, None where there is no journal, which is said.
 
-    Raises `ConfigError` if the run must not be gone on with, `LocalFailure` for a directory that is
-    in use or cannot be written.
+    Raises `ConfigError` for an account that is not set up and if the run must not be gone on with,
+    `LocalFailure` for a directory that is in use or cannot be written.
     """
-    identity = _identity(source, sink, options)
-    if identity is None or not isinstance(sink, HttpSink):
+    if options.target.where != "account":
         yield None
         return
+    sink = account_sink(options)
+    if (once := _read_once(source)) is not None:
+        _say_unkept(once, console, resendable=sink.endpoint.resendable)
+        yield None
+        return
+    identity = _identity(source, sink, options)
     with Journal(options.state) as journal:
         others = [
             (run, found)
@@ -104,14 +117,33 @@ def _mind(others: list[tuple[Run, Conflict]], console: Console, *, resendable: b
             console.print(Text(said, style="yellow"), soft_wrap=True)
 
 
-def begun(kept: Journaled, sink: HttpSink, letters: DeadLetterFile, name: str, now: float) -> Run:
-    """Write down that the run begins, or goes on."""
-    if kept.run is None:
-        return kept.journal.begin(
-            kept.identity, name=name, hash_of=sink.credential_hash, letters=letters, now=now
-        )
-    kept.journal.reopen(kept.run, hash_of=sink.credential_hash)
-    return kept.run
+def begun(
+    kept: Journaled,
+    source: Source,
+    sink: HttpSink,
+    letters: DeadLetterFile,
+    options: SendOptions,
+    *,
+    name: str,
+    now: float,
+) -> Run:
+    """Write down that the run begins, with what was decided of its columns, or goes on."""
+    frozen: dict[str, Any] = {"cwd": os.getcwd()}
+    if isinstance(source, MixedSource) and source.has_tables:
+        frozen[PLANS] = frozen_plans(source)
+    if kept.run is not None:
+        # What was typed last goes on best: with what had to be said in between.
+        kept.journal.reopen(kept.run, frozen=frozen, command=options.command)
+        return kept.run
+    return kept.journal.begin(
+        kept.identity,
+        name=name,
+        hash_of=sink.credential_hash,
+        letters=letters,
+        frozen=frozen,
+        command=options.command,
+        now=now,
+    )
 
 
 def starts_of(settling: Settling) -> dict[int, Start]:
@@ -120,6 +152,24 @@ def starts_of(settling: Settling) -> dict[int, Start]:
         part: Start(place.offset, place.line, place.ordinal)
         for part, place in settling.places.items()
     }
+
+
+def recall_letters(
+    run: Run, source: Source, sink: HttpSink, ledger: Ledger, options: SendOptions
+) -> None:
+    """Let the ledger mark the dead letters of earlier processes too, where a run goes on.
+
+    Raises `LocalFailure` for a file of them that cannot be read.
+    """
+
+    def key_of(record: Any) -> UserKey | None:
+        judged = sink.schema.examine(KINDS[ATTRIBUTES], record, 0.0, validate=validate)
+        return None if isinstance(judged[0], Problem) else judged[0]
+
+    validate = not options.no_validate
+    if KINDS[ATTRIBUTES] in sink.endpoint.kinds:
+        parts = {name: part for part, name in enumerate(source.names)}
+        ledger.recall(DeadLetterFile(Path(run.letters_path), run=run.name), parts, key_of)
 
 
 def say_going_on(console: Console, run: Run) -> None:
@@ -146,13 +196,27 @@ def say_finished(console: Console, run: Run) -> None:
     )
 
 
-def _identity(source: Source, sink: Sink, options: SendOptions) -> RunIdentity | None:
-    """Say what makes this run the same as an earlier one; None where none can be gone on with."""
-    if options.target.where != "account":
-        return None
+def _read_once(source: Source) -> str | None:
+    """Return the input that cannot be known again, None if all can."""
+    for part, name in enumerate(source.names):
+        if is_url(name) or not source.readable_again(part):
+            return name
+    return None
+
+
+def _say_unkept(once: str, console: Console, *, resendable: bool) -> None:
+    """Say that the run cannot be gone on with (law 9)."""
+    again = "begins anew and sends again what was delivered" if resendable else "must not be made"
+    said = (
+        f"! {once} cannot be known again, so nobody can go on with this run if it is stopped: a "
+        f"second one {again}. Save it as a file to have a journal"
+    )
+    console.print(Text(said, style="yellow"), soft_wrap=True)
+
+
+def _identity(source: Source, sink: Sink, options: SendOptions) -> RunIdentity:
+    """Say what makes this run the same as an earlier one."""
     names = source.names
-    if any(is_url(name) or not source.readable_again(part) for part, name in enumerate(names)):
-        return None
     shape = {
         "endpoint": options.target.endpoint.name,
         "kind": options.kind,
@@ -167,6 +231,7 @@ def _identity(source: Source, sink: Sink, options: SendOptions) -> RunIdentity |
         "null_text": options.null_text,
         "delimiter": options.delimiter,
         "encoding": options.encoding,
+        "even_if_older": options.even_if_older,
     }
     inputs = tuple(fingerprint(Path(name)) for name in names)
     return RunIdentity(inputs, shape, sink.name, sink.host, options.workspace or "")

@@ -16,11 +16,16 @@ nothing; with many live objects, the default thresholds cost a factor of three."
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on the best loop there is."""
+    quiet_collector()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def quiet_collector() -> None:
+    """Let the garbage collector rest: what is there now stays, and records are never garbage."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from ingest.cli.import_ import import_
+from ingest.cli.options import ARGV
+from ingest.cli.plan import plan
 from ingest.cli.replay import replay
 from ingest.cli.sample import sample
 from ingest.cli.sandbox import sandbox
@@ -17,6 +19,7 @@ from ingest.cli.send import send
 from ingest.cli.signals import SIGNAL_BASE
 from ingest.cli.status import status
 from ingest.cli.streams import say
+from ingest.cli.verify import verify
 from ingest.errors import IngestError
 
 
@@ -34,6 +37,11 @@ class Verbs(click.Group):
         except IngestError as error:
             say(f"ingest: {error}")
             sys.exit(error.exit_status)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and keep what was typed for whoever tells how to go on."""
+        ctx.meta[ARGV] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; interrupted before it hears signals itself, end as the shells expect."""
@@ -59,5 +67,5 @@ def cli() -> None:
     """
 
 
-for verb in (import_, send, replay, sample, status, sandbox):
+for verb in (import_, plan, send, replay, sample, verify, status, sandbox):
     cli.add_command(verb)

@@ -5,6 +5,7 @@ Decides what an option may say and which of them contradict each other, before a
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -12,10 +13,12 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
-from ingest.cli.targets import Target, sinks
+from ingest.cli.targets import DEFAULT, Target, sinks
 from ingest.cli.targets import target as target_of
 from ingest.errors import ConfigError
 from ingest.records import KINDS
+from ingest.sinks.registry import DESTINATIONS
+from ingest.tolerance import SHARE_FROM, parse_tolerance
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +34,9 @@ COMBINED: Final = "combined"
 
 
 BEARER: Final = "bearer"
+
+ARGV: Final = "ingest.argv"
+"""Where the words of the command line are, as they were typed, in the `meta` of its context."""
 
 
 class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +77,10 @@ class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str | None = None
     fresh: bool = False
     same_account: bool = False
+    even_if_older: bool = False
+    limit: int | None = None
+    max_bad: str | None = None
+    command: str = ""
 
 
 def kind(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -204,7 +214,8 @@ _COMMON: Final = (
         show_envvar=True,
         show_default=True,
         metavar="DIR",
-        help="Where dead letters and what was learned of the account are kept.",
+        help="Where the journal, by which the same command goes on with a run, dead letters and "
+        "what was learned of the account are kept.",
     ),
     click.option(
         "--workspace",
@@ -262,6 +273,18 @@ _COMMON: Final = (
         help="Ask for JSON, an identity, and what no request can be made without; nothing else.",
     ),
     click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Stop after N records, to look at them: the same command without it goes on.",
+    ),
+    click.option(
+        "--max-bad",
+        metavar="N|P%",
+        help="Halt, resumable, once so many records are invalid or rejected, or more than this "
+        f"share of those read (from {SHARE_FROM:,} on).  [default: never]",
+    ),
+    click.option(
         "--give-up-after",
         default="30m",
         show_default=True,
@@ -300,6 +323,53 @@ _COMMON: Final = (
 )
 
 
+_OF_PLANS: Final = (
+    click.option(
+        "--to",
+        metavar="SINK",
+        help=f"What the plan is for: {', '.join(DESTINATIONS)}, or what `ingest import` takes "
+        f"besides.  [default: {DEFAULT}]",
+    ),
+    click.option(
+        "--save",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="MAP.toml",
+        help="Keep what was decided of the columns there, to look at, to edit, and to import with: "
+        "--map MAP.toml.",
+    ),
+)
+"""Options of the verb that sends nothing."""
+
+_PLANNED: Final = (
+    *("--rate", "--share", "--memory", "--state", "--set", "--on-bad-field", "--strict"),
+    *("--no-validate", "--report", "--progress"),
+)
+"""Common options that say what an import needs, or how it is told."""
+
+UNPLANNED: Final = {
+    "in_flight": "adaptive",
+    "auth": BEARER,
+    "if_unanswered": "resend",
+    "give_up_after": "30m",
+    "dead_letters": None,
+    "allow_http": True,
+    "faults": "",
+}
+"""Values of the common options that say how an import is sent, where none is."""
+
+
+def plan_options(verb: F) -> F:
+    """Add the options to the verb that plans, in the order in which `--help` shows them."""
+    common = [option for option in _COMMON if _flag_of(option) in _PLANNED]
+    return _with((_OF_PLANS[0], *_OF_RECORDS, *_OF_PLANS[1:], *common), verb)
+
+
+def _flag_of(option: Callable[[Any], Any]) -> str:
+    """Return what an option is called on the command line."""
+    command: click.Command = option(click.Command(None))
+    return command.params[0].opts[0]
+
+
 def send_options(verb: F) -> F:
     """Add the options to a verb that sends records, in the order in which `--help` shows them."""
     return _with((_TO, *_OF_RECORDS, *_COMMON), verb)
@@ -328,7 +398,9 @@ def collected(values: dict[str, Any], *, row: str | None = None) -> SendOptions:
     """
     target = target_of(values["to"], endpoint=values.pop("endpoint", None), row=row)
     settings = _settings(values.pop("settings"), target)
-    options = SendOptions(target=target, settings=settings, **values)
+    options = SendOptions(target=target, settings=settings, command=typed_command(), **values)
+    if options.max_bad is not None:
+        parse_tolerance(options.max_bad)
     if options.strict and options.no_validate:
         raise ConfigError("--strict and --no-validate contradict each other: leave one of them out")
     if options.faults and target.where != "sandbox":
@@ -345,6 +417,24 @@ def collected(values: dict[str, Any], *, row: str | None = None) -> SendOptions:
         )
     _check_limits(options.limits, target)
     return options
+
+
+def typed_command() -> str:
+    """Return the command as it was typed, but for what would not go on with its run.
+
+    No secret is on it: none can be given there.
+    """
+    context = click.get_current_context(silent=True)
+    argv = iter(() if context is None else context.meta.get(ARGV, ()))
+    kept: list[str] = []
+    for word in argv:
+        if word == "--":
+            kept += (word, *argv)
+        elif word == "--limit":
+            next(argv, None)
+        elif word != "--fresh" and not word.startswith("--limit="):
+            kept.append(word)
+    return shlex.join(("ingest", *kept)) if kept else ""
 
 
 def _check_limits(asked: str, target: Target) -> None:

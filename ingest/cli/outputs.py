@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,8 +33,20 @@ def check_outputs(options: SendOptions, inputs: Sequence[str]) -> None:
     `inputs` are the names of the inputs. Raises `ConfigError`, or `LocalFailure` for a folder of
     dead letters that is not writable. Nothing is opened or made.
     """
+    check_apart(_outputs(options), inputs)
+    letters = options.dead_letters
+    _check_state(letters.parent if letters is not None else options.state)
+    if options.report is not None and options.report != "-":
+        check_report(options.report)
+
+
+def check_apart(outputs: Iterable[tuple[str, str]], inputs: Sequence[str]) -> None:
+    """Refuse outputs (as written, and the path of each) that are inputs, or each other.
+
+    Raises `ConfigError`.
+    """
     taken = {identity: "an input" for name in inputs if (identity := _identity_of_input(name))}
-    for named, path in _outputs(options):
+    for named, path in outputs:
         if path == "-":
             raise ConfigError(f"{named} makes no sense: stdout is for the report; name a file")
         identity = _identity(path)
@@ -43,10 +55,6 @@ def check_outputs(options: SendOptions, inputs: Sequence[str]) -> None:
         if identity in taken:
             raise ConfigError(f"{named} is also {taken[identity]}: name another file")
         taken[identity] = f"what {named} names"
-    letters = options.dead_letters
-    _check_state(letters.parent if letters is not None else options.state)
-    if options.report is not None and options.report != "-":
-        _check_report(options.report)
 
 
 def write_report(where: str | None, report: dict[str, Any]) -> None:
@@ -109,7 +117,7 @@ def _check_state(folder: Path) -> None:
         )
 
 
-def _check_report(report: str) -> None:
+def check_report(report: str) -> None:
     """Refuse a report that could not be written before anything is sent, not after."""
     path = Path(report)
     if path.is_dir():

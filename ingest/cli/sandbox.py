@@ -39,7 +39,13 @@ KEY = "INGEST_SANDBOX_KEY"
     show_default=True,
     help="Which rate-limit headers Braze sends.",
 )
-@click.option("--latency", default="0", show_default=True, metavar="TIME", help="Of each answer.")
+@click.option(
+    "--latency",
+    default="0",
+    show_default=True,
+    metavar="MS",
+    help="Of each answer: milliseconds, or a time such as 1.5s.",
+)
 @click.option(
     "--faults",
     default="",
@@ -65,7 +71,7 @@ def sandbox(
 
     \b
     In one terminal:
-      ingest sandbox --latency 30ms --faults 503:5%,429:5%
+      ingest sandbox --latency 30 --faults 503:5%,429:5%
     In another:
       export BRAZE_REST_URL=http://127.0.0.1:8080 BRAZE_API_KEY=sandbox-key
       ingest sample 10000 | ingest import - --to braze
@@ -78,11 +84,17 @@ def sandbox(
         limits=limits,
         rate=rate,
         dialect=dialect,
-        latency=parse_duration(latency, what="--latency"),
+        latency=latency_of(latency),
         faults=faults,
         seed=seed,
     )
     run(_serve(settings))
+
+
+def latency_of(text: str) -> float:
+    """Return seconds; a number alone is one of milliseconds."""
+    alone = text.strip().replace(".", "", 1).isdecimal()
+    return parse_duration(f"{text.strip()}ms" if alone else text, what="--latency")
 
 
 def sandbox_key() -> str:

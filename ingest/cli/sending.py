@@ -13,19 +13,25 @@ from typing import Any, Final
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
-from ingest.cli.assembly import assembled, host_of, new_run, opened_sink, remember_caps
+from ingest.cli.assembly import assembled, new_run, opened_sink, remember_caps
 from ingest.cli.columns import (
+    Tables,
     decide_columns,
+    go_by_frozen,
     say_dropped_cells,
+    say_old_rejects,
     say_rejected_rows,
     table_source,
 )
 from ingest.cli.journaling import (
+    PLANS,
     Journaled,
     Source,
     begun,
     journaled,
+    recall_letters,
     say_finished,
     say_going_on,
     starts_of,
@@ -43,6 +49,7 @@ from ingest.pipeline import Pipeline
 from ingest.sinks.base import HttpSink, Sink
 from ingest.sources.files import FileSource
 from ingest.sources.threaded import threaded
+from ingest.tolerance import TooManyBad
 
 BAD_RECORDS: Final = 1
 INTERRUPTED: Final = SIGNAL_BASE + signal.SIGINT
@@ -50,17 +57,21 @@ BAD_COLUMNS: Final = ("rejected", "invalid", "failed", "held")
 
 
 class _Ended(msgspec.Struct, frozen=True):
-    """A run that is over: its report, its exit status, and its dead letters (file and count).
+    """A run that is over: its report, its exit status, and its dead letters (files and counts).
 
-    `failure` is what went wrong after it, when its sink was closed; `resumable` tells that the same
-    command goes on with it.
+    `failure` is what went wrong after it, when its sink or its journal was closed; `resumable`
+    tells that the same command goes on with it, `limited` that it stopped at its limit, `too_bad`
+    that too many records were bad, `before` that it was over before this process began.
     """
 
     report: dict[str, Any]
     status: int
-    letters: tuple[str, int]
+    letters: dict[str, int]
     failure: LocalFailure | None = None
     resumable: bool = False
+    limited: bool = False
+    too_bad: bool = False
+    before: bool = False
 
 
 def send_paths(
@@ -89,28 +100,60 @@ def send_paths(
             highlight=False,
             soft_wrap=True,
         )
+    ended = _sent(source, options, console)
+    letters = ended.letters
+    show_report(console, ended.report, (" and ".join(letters), sum(letters.values())))
     if tables is not None:
-        host_of(options)  # what is wrong with the destination is told before a file is read twice
-        decide_columns(tables, console, progress=options.progress != "none")
-    ended = run_loop(_send(source, options, console))
-    show_report(console, ended.report, ended.letters)
-    if tables is not None:
-        say_dropped_cells(console, tables)
-    if tables is not None and any(ended.report["records"][name] for name in BAD_COLUMNS):
-        say_rejected_rows(console, tables, options, ended.report["run"], Path(ended.letters[0]))
+        _say_rows(tables, ended, options, console)
     todo = _todo(ended.resumable, resendable=options.target.endpoint.resendable)
+    if ended.too_bad and ended.resumable:
+        todo = "They are sent when it goes on."
     _say_next(console, ended.report, todo)
+    if ended.limited:
+        _say_limited(console, ended, options)
     write_report(options.report, ended.report)
     if ended.failure is not None:
         raise ended.failure
     sys.exit(ended.status)
 
 
-async def _send(source: Source, options: SendOptions, console: Console) -> _Ended:
+def _sent(source: Source, options: SendOptions, console: Console) -> _Ended:
+    """Find out which run it is, decide what is not decided yet, and send."""
+    ended: _Ended | None = None
+    try:
+        # First of all: what is wrong with the destination is told before a file is read twice, and
+        # a run that goes on reads its tables as it did.
+        with journaled(source, options, console) as kept:
+            run = None if kept is None else kept.run
+            if run is not None and run.state == "finished" and run.report is not None:
+                say_finished(console, run)
+                bad = any(run.report["records"][name] for name in BAD_COLUMNS)
+                letters = run.letters or {run.letters_path: 0}
+                return _Ended(run.report, BAD_RECORDS if bad else 0, letters, before=True)
+            if run is not None:
+                say_going_on(console, run)
+            if isinstance(source, Tables):
+                if run is not None and PLANS in run.frozen:
+                    go_by_frozen(source, run.frozen[PLANS], console)
+                else:
+                    decide_columns(source, console, progress=options.progress != "none")
+            ended = run_loop(_send(source, options, console, kept))
+    except LocalFailure as failure:
+        if ended is None:
+            raise
+        # What was sent was sent: the balance is owed all the same.
+        return msgspec.structs.replace(ended, failure=ended.failure or failure)
+    return ended
+
+
+async def _send(
+    source: Source, options: SendOptions, console: Console, kept: Journaled | None
+) -> _Ended:
     ended: _Ended | None = None
     try:
         async with opened_sink(options) as sink:
-            ended = await _run(source, sink, options, console)
+            name = new_run() if kept is None or kept.run is None else kept.run.name
+            ended = await _running(source, sink, options, console, name, kept)
     except LocalFailure as failure:
         if ended is None:
             raise
@@ -119,42 +162,34 @@ async def _send(source: Source, options: SendOptions, console: Console) -> _Ende
     return ended
 
 
-async def _run(source: Source, sink: Sink, options: SendOptions, console: Console) -> _Ended:
-    with journaled(source, sink, options, console) as kept:
-        if kept is None or not isinstance(sink, HttpSink):
-            return await _running(source, sink, options, console, new_run())
-        run = kept.run
-        if run is not None and run.state == "finished" and run.report is not None:
-            say_finished(console, run)
-            bad = any(run.report["records"][name] for name in BAD_COLUMNS)
-            return _Ended(run.report, BAD_RECORDS if bad else 0, (run.letters_path, 0))
-        if run is not None:
-            say_going_on(console, run)
-        name = new_run() if run is None else run.name
-        return await _running(source, sink, options, console, name, kept)
-
-
 async def _running(
     source: Source,
     sink: Sink,
     options: SendOptions,
     console: Console,
     run: str,
-    kept: Journaled | None = None,
+    kept: Journaled | None,
 ) -> _Ended:
     pipeline = assembled(options, sink, run=run, name_of=source.name, observer=Notices(console))
     letters = pipeline.ledger.dead_letters
     async with AsyncExitStack() as stack:
-        recording = None
+        recording, before = None, dict[str, int]()
         if kept is not None and isinstance(sink, HttpSink):
-            begins = begun(kept, sink, letters, run, time.time())
-            recording = kept.journal.record(begins, pipeline.balance, letters)
+            begins = begun(kept, source, sink, letters, options, name=run, now=time.time())
+            before = begins.letters
+            recording = kept.journal.record(
+                begins, pipeline.balance, letters, hash_of=sink.credential_hash
+            )
+            recall_letters(begins, source, sink, pipeline.ledger, options)
             await stack.enter_async_context(recording)
             pipeline.keep(recording)
             # Where records depend on those before them, all are read again, and the settled let go.
             starts = {} if sink.schema.remembers else starts_of(recording.settling)
             source.start_at(starts)
-            pipeline.begin_at({part: start.ordinal for part, start in starts.items()})
+            pipeline.begin_at(
+                {part: start.ordinal for part, start in starts.items()},
+                {part: start.offset for part, start in starts.items()},
+            )
         since = time.monotonic()
         state, signals = await _to_its_end(source, pipeline, options, console)
         remember_caps(options, sink, pipeline.ladder)
@@ -166,7 +201,7 @@ async def _running(
             sink="file" if options.target.where == "file" else options.to,
             endpoint=options.target.endpoint.name,
             limits=options.limits,
-            seconds=time.monotonic() - since,
+            seconds=time.monotonic() - since if recording is None else recording.seconds,
         )
         failure = None
         if recording is not None:
@@ -177,10 +212,18 @@ async def _running(
     return _Ended(
         report,
         _status(pipeline, signals),
-        (str(letters.path), letters.written),
+        _letters(before, letters.path, letters.written),
         failure,
         resumable=recording is not None,
+        too_bad=isinstance(pipeline.error, TooManyBad),
+        limited=pipeline.limited and state == "interrupted" and signals.status is None,
     )
+
+
+def _letters(before: dict[str, int], path: Path, written: int) -> dict[str, int]:
+    """Return the files with dead letters of the run; the journal has them by their whole paths."""
+    others = {name: n for name, n in before.items() if name != str(path.absolute())}
+    return {str(path): written, **others} if written or not others else others
 
 
 async def _to_its_end(
@@ -212,6 +255,8 @@ def _status(pipeline: Pipeline, signals: Signals) -> int:
         return pipeline.error.exit_status
     if signals.status is not None:
         return signals.status
+    if pipeline.state == "interrupted" and pipeline.limited:
+        return BAD_RECORDS if pipeline.balance.bad or pipeline.balance.count("pending") else 0
     if pipeline.state == "interrupted" or pipeline.state == "running":
         return INTERRUPTED  # a signal came before anybody listened
     return BAD_RECORDS if pipeline.balance.bad else 0
@@ -229,6 +274,35 @@ def _todo(resumable: bool, *, resendable: bool) -> str:
     return (
         "Do not run the same command again: it starts from the beginning, and would send a second "
         "time what was delivered. Find out who got it, and take those out first."
+    )
+
+
+def _say_rows(tables: Tables, ended: _Ended, options: SendOptions, console: Console) -> None:
+    """Say which cells and rows of tables did not arrive, and where those rows are."""
+    say_dropped_cells(console, tables)
+    run = ended.report["run"]
+    if ended.before:
+        say_old_rejects(console, options, run)
+    elif any(ended.report["records"][name] for name in BAD_COLUMNS):
+        say_rejected_rows(console, tables, options, run, list(map(Path, ended.letters)))
+
+
+def _say_limited(console: Console, ended: _Ended, options: SendOptions) -> None:
+    """Say that there is more to send, and how."""
+    if ended.resumable:
+        again = "The same command without --limit goes on behind them."
+    elif options.target.endpoint.resendable:
+        again = "The same command without --limit begins anew, for there is no journal of this run."
+    else:
+        again = "Take them out before you send the rest: without a journal it would begin anew."
+    records = ended.report["records"]
+    console.print(
+        Text(
+            f"Stopped at --limit {options.limit:,}: {records['read']:,} records were read, "
+            f"{records['delivered']:,} of them delivered, and there are more. {again}",
+            style="cyan",
+        ),
+        soft_wrap=True,
     )
 
 

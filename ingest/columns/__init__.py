@@ -6,8 +6,19 @@ into NDJSON lines by it. Pure: nothing here reads a file, or knows a clock.
 
 from ingest.columns.encoder import Encoder
 from ingest.columns.fragments import Unfit
+from ingest.columns.layout import AbsentColumns
 from ingest.columns.mapping import parsed_types
 from ingest.columns.plan import Column, Plan, Shown
 from ingest.columns.survey import Options, Survey
 
-__all__ = ["Column", "Encoder", "Options", "Plan", "Shown", "Survey", "Unfit", "parsed_types"]
+__all__ = [
+    "AbsentColumns",
+    "Column",
+    "Encoder",
+    "Options",
+    "Plan",
+    "Shown",
+    "Survey",
+    "Unfit",
+    "parsed_types",
+]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from ingest.codec import dumps
 from ingest.columns.fragments import NOTHING, ROW_LENGTH, Field, Unfit, spelling_of
 from ingest.columns.names import ALIAS, FLAGS, IDENTITY, PAYLOAD, PRIMARIES, Path, field_of, path_of
@@ -199,7 +201,9 @@ class Encoder:
                 if not (self._says and given > alone):
                     part.unfit.setdefault(i, _NOTHING)
         for i, why in part.unfit.items():
-            lines[i] = why
+            who = b"".join((primary[i], *(column[i] for column in contact)))
+            known = who and self.plan.kind == "attributes"
+            lines[i] = replace(why, who=b"{%b}" % who[1:]) if known else why
         return lines
 
     def _field(self, column: Column) -> Field:

@@ -36,13 +36,15 @@ _WANTED: Final = {
 class Unfit(msgspec.Struct, frozen=True):
     """A row that becomes no record, and why; never with a value.
 
-    `summary` is what `reason` says of any such row, where the reason tells of this one alone.
+    `summary` is what `reason` says of any such row, where the reason tells of this one alone. `who`
+    is an object of the identity in a row of attributes, as far as its cells have one.
     """
 
     code: str
     field: str
     reason: str
     summary: str = ""
+    who: bytes = b""
 
 
 def wrong_type(column: str, field: str, kind: str) -> Unfit:

@@ -35,6 +35,22 @@ from ingest.errors import ConfigError, InputError
 MOST_NAMED: Final = 12
 """Columns listed in a sentence; the rest is counted."""
 
+
+class AbsentColumns(ConfigError):
+    """A mapping speaks of columns that a table has not; another table may have them.
+
+    `absent` is (the name of the column, what speaks of it) of each.
+    """
+
+    def __init__(self, absent: Sequence[tuple[str, str]], names: Sequence[str]) -> None:
+        self.absent: Final = tuple(absent)
+        name, where = absent[0]
+        super().__init__(
+            f"{where} names a column {called(name)} that the table has not: "
+            f"its columns are {_listed(names)}"
+        )
+
+
 _HINT: Final = "rename it in the header, or rename or drop it in a mapping (--map)"
 
 
@@ -101,16 +117,15 @@ def _listed(names: Sequence[str]) -> str:
 
 def _check_rules(names: list[str], rules: Rules) -> None:
     """See that every column the rules speak of is there."""
-    asked = [(name, "the mapping") for name in rules.columns]
+    asked = [
+        (name, "--types" if name in rules.by_types else "the mapping")
+        for name in ({} if rules.elsewhere else rules.columns)
+    ]
     for target, template in rules.templates.items():
         where = f"the template of {called(target)}"
         asked += [(p.column, where) for p in pieces_of(template, where) if p.column is not None]
-    for name, where in asked:
-        if name not in names:
-            raise ConfigError(
-                f"{where} names a column {called(name)} that the table has not: "
-                f"its columns are {_listed(names)}"
-            )
+    if absent := [(name, where) for name, where in asked if name not in names]:
+        raise AbsentColumns(absent, names)
 
 
 def _placed(

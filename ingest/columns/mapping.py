@@ -57,8 +57,15 @@ class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """A mapping: `constants` by their dotted names, `templates` as they were written."""
+    """A mapping: `constants` by their dotted names, `templates` as they were written.
 
+    `saved` tells that it is a saved plan. `by_types` are the columns that --types alone speaks of;
+    with `elsewhere` a column that is not in the table is meant for another one.
+    """
+
+    saved: bool = False
+    by_types: frozenset[str] = frozenset()
+    elsewhere: bool = False
     kind: str | None = None
     timezone: str | None = None
     null_text: str | None = None
@@ -113,6 +120,7 @@ def parsed_rules(raw: Mapping[str, Any]) -> Rules:
     kind = kind_of(raw["kind"], "'kind' of the mapping") if "kind" in raw else None
     columns = {name: _column(name, told, kind) for name, told in _table(raw, "columns").items()}
     return Rules(
+        saved="v" in raw,
         kind=kind,
         timezone=_text(raw, "timezone"),
         null_text=_text(raw, "null_text"),

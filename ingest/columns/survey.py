@@ -36,7 +36,9 @@ class Options(msgspec.Struct, frozen=True):
 
     `types` is by the names of the header. `null_text` "" disables the text that unsets. Without
     `guess` (an input that can be read once only) a column is text unless told. `typed`: rows hold
-    values with types of their own, and are for `Encoder.encode_values`.
+    values with types of their own, and are for `Encoder.encode_values`. With `elsewhere` columns
+    that are not in the table are meant for another one. With `samples` rows are looked at for the
+    sake of samples, if for nothing else.
     """
 
     kind: str | None = None
@@ -45,7 +47,9 @@ class Options(msgspec.Struct, frozen=True):
     null_text: str | None = None
     mapping: Mapping[str, Any] = {}
     guess: bool = True
+    samples: bool = False
     typed: bool = False
+    elsewhere: bool = False
 
 
 class Survey:
@@ -68,6 +72,11 @@ class Survey:
             for i, column in enumerate(self._base.columns)
             if column.path
         ]
+        # A saved plan was made by looking: the times without a zone were counted, and shown, then.
+        self.needed: Final = options.samples or any(
+            watch.guesses or (watch.dated and not rules.saved) for watch in self._watches
+        )
+        """Whether rows have to be seen: a type is open, or times without a zone to be counted."""
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Look at some rows: lists of cells, as they came, in order. Any number of times."""
@@ -104,6 +113,7 @@ def _ruled(options: Options) -> Rules:
             )
         kind = type_of(given, f"the type of {called(name)} in --types")
         columns[name] = msgspec.structs.replace(was, type=kind)
+    by_types = frozenset(name for name in options.types if name not in rules.columns)
     return msgspec.structs.replace(
         rules,
         kind=rules.kind if options.kind is None else kind_of(options.kind, "--kind"),
@@ -111,6 +121,8 @@ def _ruled(options: Options) -> Rules:
         null_text=rules.null_text if options.null_text is None else options.null_text,
         typed=options.typed,
         columns=columns,
+        by_types=by_types,
+        elsewhere=options.elsewhere,
     )
 
 
@@ -120,7 +132,8 @@ class _Watch:
     def __init__(self, index: int, column: Column, kind: str, guess: bool) -> None:
         self.index = index
         self._column = column
-        self._guess = guess
+        self.guesses = guess
+        self.dated = column.type == "date"
         self._open = list(GUESSES) if guess else []
         self._moments = kind != "attributes" and column.path == ("time",)
         self._samples: list[str] = []
@@ -165,7 +178,7 @@ class _Watch:
     def decided(self) -> Column:
         """Return the column, with its type and the reason of it."""
         kind, why = self._column.type, self._column.why
-        if self._guess:
+        if self.guesses:
             kind = self._open[0] if self._open and self._cells else "string"
             if not self._cells:
                 why = "no cell has a value"

@@ -1,10 +1,13 @@
 """What `/users/export/ids` says: the profiles asked for, and the ids that are unknown.
 
-This module decides the answer to a decoded body. It reads the store and changes nothing.
+This module decides the answer to a decoded body. It reads the store and changes nothing. What a
+profile has nothing of is left out, as documented; all events and purchases are there, and not only
+those of the last 90 days, for the sandbox has no calendar.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from ingest.records import EVENT, PURCHASE, UserKey
@@ -30,8 +33,22 @@ STANDARD: Final = frozenset(
 )  # fmt: skip
 """Attributes that stand beside the identifiers in an export; all others are custom."""
 
+NOT_EXPORTED: Final = frozenset(
+    {
+        "push_tokens", "subscription_groups", "date_of_first_session", "date_of_last_session",
+        "image_url", "marked_email_as_spam_at",
+    }
+)  # fmt: skip
+"""Standard attributes that no export has, or not as they were sent."""
+
+LOCATION: Final = "current_location"
+"""Comes back as `last_coordinates`, [longitude, latitude]."""
+
 _SINGLE: Final = (("braze_id", "braze_id"), ("email_address", "email"), ("phone", "phone"))
 """Fields of a request that name one user, and the kind of identity they give."""
+
+
+_NOTHING: Final[tuple[Any, ...]] = (None, [], {})
 
 
 def judge_export(body: Any, store: Store) -> Verdict:
@@ -89,14 +106,36 @@ def exported(profile: Profile, fields: list[Any]) -> Object:
         "purchases": _tallies(profile, PURCHASE),
         "total_revenue": round(profile.revenue, 2),
     }
-    whole |= {name: value for name, value in profile.attributes.items() if name in STANDARD}
+    whole |= {
+        name: value
+        for name, value in profile.attributes.items()
+        if name in STANDARD and name not in NOT_EXPORTED and name != LOCATION
+    }
+    if type(place := profile.attributes.get(LOCATION)) is dict:
+        whole["last_coordinates"] = [place.get("longitude"), place.get("latitude")]
+    whole = {name: value for name, value in whole.items() if value not in _NOTHING}
     wanted = [name for name in fields if type(name) is str]
     return {name: whole[name] for name in wanted if name in whole} if fields else whole
 
 
+def _written(time: str) -> str:
+    """Return a time as it is exported: UTC, to the millisecond; one of a rare form as it came."""
+    try:
+        at = datetime.fromisoformat(time)
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return time
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _tallies(profile: Profile, slot: int) -> list[Object]:
     return [
-        {"name": name, "first": tally.first, "last": tally.last, "count": tally.count}
+        {
+            "name": name,
+            "first": _written(tally.first),
+            "last": _written(tally.last),
+            "count": tally.count,
+        }
         for (of, name), tally in (profile.tallies or {}).items()
         if of == slot
     ]

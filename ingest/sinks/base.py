@@ -32,6 +32,7 @@ from ingest.quoting import quote
 from ingest.rates import RateLimit
 from ingest.records import Batch
 from ingest.schemas import Schema
+from ingest.sinks.export import ReadBack
 
 REQUEST_ID_CHARS: Final = 100
 """Longest request id that is kept, in characters: a UUID has 36, a chain of proxies some more."""
@@ -232,7 +233,9 @@ class Destination(msgspec.Struct, frozen=True):
     wrong; `sandboxed` is the environment that leads it to a sandbox of this URL and key instead.
     `settings` says what each of its own settings means, `auths` the ways in which its credential
     may travel, the default one first. `updates_only` tells whether a record may ask, by
-    `_update_existing_only`, that no user be created for it.
+    `_update_existing_only`, that no user be created for it. `data_points` tells of contracts
+    that bill those. `reads` says how users are read back,
+    None where they are not; its wire is then a `RowWire`.
     """
 
     name: str
@@ -243,6 +246,8 @@ class Destination(msgspec.Struct, frozen=True):
     settings: Mapping[str, str] = {}
     auths: tuple[str, ...] = ("bearer",)
     updates_only: bool = True
+    data_points: bool = False
+    reads: ReadBack | None = None
 
     def open(self, environ: Mapping[str, str], choice: Choice) -> HttpSink:
         """Make a sink of an environment and a choice; without an endpoint, of the default one.
@@ -303,6 +308,10 @@ class HttpSink:
     def record_of(self, batch: Batch, slot: int, fragment: bytes) -> bytes:
         """Return the record as it came, encoded, of a fragment of the batch: for dead letters."""
         return self.wire.record_of(batch, slot, fragment)
+
+    async def send(self, request: Request) -> Reply:
+        """Send a request that holds no batch, and return what came back."""
+        return await self._transport.send(request)
 
     def credential_hash(self, salt: bytes) -> str:
         """Return a salted hash of the credentials, to notice that another account is meant."""

@@ -15,8 +15,10 @@ import msgspec
 from ingest import codec
 from ingest.errors import ConfigError
 from ingest.outcomes import HINTS
+from ingest.rates import parse_rate
 from ingest.settings import secret
 from ingest.sinks.base import Choice, Destination, Endpoint, HttpSink, Transport, credential
+from ingest.sinks.export import ReadBack
 from ingest.sinks.http import HttpSettings, HttpTransport
 from ingest.sinks.rows import ENDPOINTS, SENDS, row_named
 from ingest.sinks.rows.wire import RowWire
@@ -101,6 +103,22 @@ class BrazeSink(HttpSink):
         )
 
 
+READS: Final = ReadBack(
+    path="/users/export/ids",
+    most=50,
+    kinds=frozenset({"alias", "braze_id", "email", "phone"}),
+    # Documented: of accounts since 2024-08-22; older ones have ten times as much.
+    limits=parse_rate("250/1m"),
+    hints={
+        **HINTS,
+        401: "check the API key, and that the REST URL is the one of the key's own instance",
+        403: "check that the key has the permission users.export.ids, and its IP allowlist",
+        404: "check the REST URL: /users/export/ids is not known there",
+    },
+)
+"""How users are read back."""
+
+
 def _opened(environ: Mapping[str, str], choice: Choice) -> BrazeSink:
     return BrazeSink.from_env(
         environ,
@@ -117,5 +135,7 @@ DESTINATION: Final = Destination(
     sandboxed=lambda url, key: {"BRAZE_REST_URL": url, "BRAZE_API_KEY": key},
     sends=SENDS,
     auths=AUTHS,
+    data_points=True,
+    reads=READS,
 )
 """Braze as a row of the registry."""

@@ -31,7 +31,8 @@ class Unfit(msgspec.Struct, frozen=True, gc=False):
     """A row of a table that makes no record: `raw` is its text as it lies there, perhaps cut.
 
     `line` is the 1-based line it begins on; `code`, `field`, `reason` and `summary` are those of a
-    refusal: the summary says of any such row what the reason says of this one.
+    refusal: the summary says of any such row what the reason says of this one. `who` is an object
+    of nothing but the identity in it, encoded; empty where none could be made out.
     """
 
     line: int
@@ -40,6 +41,7 @@ class Unfit(msgspec.Struct, frozen=True, gc=False):
     reason: str
     raw: bytes
     summary: str = ""
+    who: bytes = b""
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):

@@ -21,7 +21,7 @@ from ingest.sources.formats import Form, conclusive, form_of, refusal
 from ingest.sources.inputs import Inputs
 from ingest.sources.parquet import ParquetSource
 from ingest.sources.paths import StrPath
-from ingest.sources.rejects import Reasons, write_rejects
+from ingest.sources.rejects import Reasons, Rejects, write_rejects
 from ingest.sources.rows import TEXT_BYTES
 from ingest.sources.streams import Stream
 from ingest.sources.tables import Columns, Header, Progress, Table, TableSource, encoded
@@ -108,6 +108,21 @@ class MixedSource(Inputs):
         return plans
 
     @property
+    def plans(self) -> dict[Form, dict[Header, Any]]:
+        """The plans there are, by the form of the tables that they are for."""
+        return {
+            form: dict(source.plans)
+            for form, source in self._sources.items()
+            if not isinstance(source, FileSource)
+        }
+
+    def go_by(self, plans: Mapping[Form, Mapping[Header, Any]]) -> None:
+        """Take plans that were decided before: for their headers nothing is surveyed."""
+        for form, source in self._sources.items():
+            if not isinstance(source, FileSource):
+                source.plans |= plans.get(form, {})
+
+    @property
     def tables_bytes(self) -> int:
         """Raw bytes of the text tables, which are read twice where no plan is given."""
         found = self._sources.get("table")
@@ -167,12 +182,12 @@ class MixedSource(Inputs):
             raise InputError(sentence)
         return lines_of(stream, part, start=start)
 
-    def write_rejects(self, reasons: Mapping[int, Reasons], path: Path) -> list[tuple[Path, int]]:
+    def write_rejects(self, reasons: Mapping[int, Reasons], path: Path) -> list[Rejects]:
         """Write the bad rows of tables, as `rejects.write_rejects` does; parts as named here.
 
         Other parts, and streams, which cannot be read again, are passed over.
         """
-        written: list[tuple[Path, int]] = []
+        written: list[Rejects] = []
         for form, source in self._sources.items():
             if isinstance(source, FileSource):
                 continue

@@ -72,6 +72,8 @@ class ParquetSource(Inputs):
         """What the columns of each header become."""
         self.headers: dict[int, Header] = {}
         """The names of the columns of each part."""
+        self.types: dict[Header, dict[str, str]] = {}
+        """What columns are to be called as text, by header and name; of the first of its parts."""
         for part in range(len(self)):
             if not self.readable_again(part):
                 raise InputError(
@@ -80,6 +82,7 @@ class ParquetSource(Inputs):
                 )
             with self._opened(part) as file:
                 header = self.headers[part] = tuple(file.schema_arrow.names)
+                self.types.setdefault(header, _text_types(file.schema_arrow))
             if header not in self.plans:
                 try:
                     survey = columns.survey(header, guess=False, typed=True)
@@ -173,7 +176,8 @@ def _encoded(values: Values, part: int, encoder: Encoding, header: Header) -> Bl
                 kept_numbers.append(number)
             else:
                 raw = raw_row(header, row)
-                unfit.append(Unfit(number, line.code, line.field, line.reason, raw, line.summary))
+                told = (line.code, line.field, line.reason)
+                unfit.append(Unfit(number, *told, raw, line.summary, line.who))
         lines, numbers = kept, kept_numbers
     return Block(
         part,
@@ -185,6 +189,26 @@ def _encoded(values: Values, part: int, encoder: Encoding, header: Header) -> Bl
         tuple(unfit),
         values.next_line,
     )
+
+
+def _text_types(schema: Any) -> dict[str, str]:
+    """Return the type that the text of each column's values has in a table of text."""
+    from pyarrow import types  # only a schema has led here
+
+    tests = (
+        ("string", ("is_string", "is_large_string")),
+        ("boolean", ("is_boolean",)),
+        ("integer", ("is_integer",)),
+        ("number", ("is_floating", "is_decimal")),
+        ("date", ("is_timestamp", "is_date")),
+        ("json", ("is_list", "is_large_list", "is_struct", "is_map")),
+    )
+    return {
+        field.name: name
+        for field in schema
+        for name, of in tests
+        if any(getattr(types, each)(field.type) for each in of)
+    }
 
 
 def raw_row(header: Sequence[str], row: Sequence[Any]) -> bytes:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ingest.appending import PRIVATE, append, close_synced
 from ingest.codec import dumps
@@ -28,6 +28,9 @@ NOTES: Final = ("_line", "_reason")
 SOURCE_NOTE: Final = "_source"
 """Put before those where rows are of several inputs."""
 
+ALL_NOTES: Final = (SOURCE_NOTE, *NOTES)
+"""Columns of a file of bad rows that its input has not."""
+
 BUFFER_CHARACTERS: Final = 64 * 1024
 """Text written at a time."""
 
@@ -37,14 +40,26 @@ Reasons = Iterable[tuple[int, str]]
 _Row = tuple[int, Sequence[str]]
 
 
+class Rejects(NamedTuple):
+    """A file of bad rows: how many, and the names of the columns in the input that they are of.
+
+    `types` are those that the columns had in the input, by name, where it says them.
+    """
+
+    path: Path
+    rows: int
+    header: tuple[str, ...]
+    types: Mapping[str, str] = {}
+
+
 def write_rejects(
     source: TableSource | ParquetSource,
     reasons: Mapping[int, Reasons],
     path: Path,
     *,
     after: int = 0,
-) -> list[tuple[Path, int]]:
-    """Write the rows of each part on the lines that have a reason; return the files, with counts.
+) -> list[Rejects]:
+    """Write the rows of each part on the lines that have a reason; return the files.
 
     One file for each header: `path`, then the same with -2, -3 before its ending. Each is private
     to the user, written anew, and appears only once it is whole. Lines that hold no row are passed
@@ -56,14 +71,15 @@ def write_rejects(
         if part in source.headers:
             delimiter = source.top(part)[1] if isinstance(source, TableSource) else ","
             groups.setdefault((source.headers[part], delimiter), []).append(part)
-    written: list[tuple[Path, int]] = []
-    for (_, delimiter), parts in groups.items():
+    written: list[Rejects] = []
+    for (header, delimiter), parts in groups.items():
         number = after + len(written) + 1
         end = f"-{number}" if number > 1 else ""
         file = path.with_name(f"{path.stem}{end}{path.suffix}")
         rows = _told(source, parts, reasons)
         if count := _write(file, rows, delimiter):
-            written.append((file, count))
+            types = source.types[header] if isinstance(source, ParquetSource) else {}
+            written.append(Rejects(file, count, header, types))
     return written
 
 
@@ -75,9 +91,7 @@ def _told(
     notes = [*([SOURCE_NOTE] if several else []), *NOTES]
     for at, part in enumerate(parts):
         # A file of bad rows that was mended may have bad rows in turn: old notes go.
-        kept = [
-            i for i, name in enumerate(source.headers[part]) if name not in (SOURCE_NOTE, *NOTES)
-        ]
+        kept = [i for i, name in enumerate(source.headers[part]) if name not in ALL_NOTES]
         width = len(source.headers[part])
         if not at:
             cells = (

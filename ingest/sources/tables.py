@@ -43,10 +43,18 @@ class Refused(Protocol):
     def reason(self) -> str: ...
     @property
     def summary(self) -> str: ...
+    @property
+    def who(self) -> bytes: ...
 
 
 class Surveying(Protocol):
-    """Looks at the rows of one header, to decide what each column is."""
+    """Looks at the rows of one header, to decide what each column is.
+
+    `needed` tells whether it has anything to learn from them.
+    """
+
+    @property
+    def needed(self) -> bool: ...
 
     def add(self, rows: Sequence[Sequence[str]], /) -> None:
         """Look at some rows."""
@@ -129,7 +137,7 @@ class TableSource(Inputs):
         """
         surveys = {header: self._survey(header) for header in self._unplanned()}
         for part, header in self.headers.items():
-            if header not in surveys:
+            if header not in surveys or not surveys[header].needed:
                 continue
             with self._opened(part) as table:
                 for rows in table.rows(Start(0, 1, 0)):
@@ -336,7 +344,8 @@ def encoded(found: Iterable[Rows], part: int, encoder: Encoding) -> Iterator[Blo
 
 def _unfit(refused: Any, rows: Rows, at: int) -> Unfit:
     line, raw = rows.numbers[at], rows.raw(at)
-    return Unfit(line, refused.code, refused.field, refused.reason, raw, refused.summary)
+    told = (refused.code, refused.field, refused.reason)
+    return Unfit(line, *told, raw, refused.summary, refused.who)
 
 
 def _chained(first: Rows, rest: Iterator[Rows]) -> Iterator[Rows]:

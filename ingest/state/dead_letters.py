@@ -1,7 +1,9 @@
 """Dead letters: records that will not be delivered, with the reason, kept to be mended.
 
 One line of JSON each, private to the user, written through to the file before the record is
-settled (law 10). Knows the shape of a dead letter and nothing of why there is one.
+settled (law 10). A letter says whether it is superseded, and where its user may get a later
+delivery that is marked afterwards: in place, for `true ` is as long as `false`, and JSON allows the
+space. Knows the shape of a dead letter and nothing of why there is one, or when one is superseded.
 """
 
 from __future__ import annotations
@@ -9,25 +11,32 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ingest.appending import append, close_synced, open_lines
-from ingest.codec import dumps, verbatim
+from ingest.codec import DecodeError, dumps, typed, verbatim
 from ingest.errors import LocalFailure
 from ingest.state.directory import FULL
+
+_FLAG: Final = b',"superseded":'
+_UNMARKED: Final = _FLAG + b"false"
+_MARK: Final = b"true "
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
     """A record and why it was not delivered.
 
-    `record` is the object as it came, encoded; `raw` the text of a line that holds no object.
-    `warned` says that it was delivered, but for a piece.
+    `record` is the object as it came, encoded; `raw` the text of a line that holds no object, and
+    `who` an object of the identity in it, encoded, if there is one.
+    `warned` says that it was delivered, but for a piece. `superseded` says whether a later record
+    of its user was delivered; None is "not known". With `watched` that may come, and be marked.
     """
 
     kind: str
@@ -38,10 +47,32 @@ class DeadLetter(msgspec.Struct, frozen=True):
     source: dict[str, Any]
     record: bytes | None = None
     raw: bytes | None = None
+    who: bytes | None = None
     status: int | None = None
     attempts: int = 0
     request_id: str | None = None
     warned: bool = False
+    superseded: bool | None = False
+    watched: bool = False
+
+
+class _Place(msgspec.Struct):
+    name: str
+    line: int
+
+
+class Unmarked(msgspec.Struct):
+    """What is read back of a letter that is not superseded so far; `flag` is where it says so."""
+
+    run: str
+    kind: str
+    source: _Place
+    record: msgspec.Raw = msgspec.Raw(b"")
+    who: msgspec.Raw = msgspec.Raw(b"")
+    flag: int = 0
+
+
+_UNMARKED_LETTER: Final = typed(Unmarked)
 
 
 class DeadLetterFile:
@@ -55,6 +86,8 @@ class DeadLetterFile:
         self.written = 0
         self._run = run
         self._fd: int | None = None
+        self._marking: int | None = None  # another one: what is open to append writes nowhere else
+        self._unsynced = False
         self._closing = threading.Lock()  # so that no thread syncs what is just being closed
         self._length: int | None = None  # once known, kept in step: it is asked for every 10 ms
         self.relief: Callable[[], bool] = lambda: False
@@ -78,7 +111,7 @@ class DeadLetterFile:
         missing = length - self.length
         if missing >= 0:
             return missing
-        ours = b'{"v":1,"run":' + dumps(self._run)
+        ours = self._beginning
         with self._failing("cut"), self.path.open("r+b") as file:
             file.seek(length)
             rest = b"".join(line for line in file if not line.startswith(ours))
@@ -90,29 +123,79 @@ class DeadLetterFile:
         self._length = length + len(rest)
         return 0
 
-    def sync(self) -> None:
-        """Bring what was written to the disk; any thread may do it. Raises `LocalFailure`."""
-        with self._failing("write"), self._closing:
-            if self._fd is not None and stat.S_ISREG(os.fstat(self._fd).st_mode):
-                os.fsync(self._fd)
+    def unmarked(self) -> Iterator[Unmarked]:
+        """Yield the letters of this run that say that they are not superseded, in their order.
 
-    def write(self, letters: list[DeadLetter], now: float) -> None:
+        Raises `LocalFailure` if the file cannot be read; without one there are none.
+        """
+        ours, at = self._beginning, 0
+        with self._failing("read"), suppress(FileNotFoundError):
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                return
+            with self.path.open("rb") as file:
+                for line in file:
+                    # The last one is the letter's own: what follows it holds no such name.
+                    before = line.rfind(_FLAG) if line.startswith(ours) else -1
+                    if before >= 0 and line.startswith(_UNMARKED, before):
+                        # Somebody's own changes, or nested deeper than is read back.
+                        with suppress(DecodeError, UnicodeDecodeError, RecursionError):
+                            letter = _UNMARKED_LETTER.decode(line)
+                            letter.flag = at + before + len(_FLAG)
+                            yield letter
+                    at += len(line)
+
+    def mark(self, flags: Iterable[int]) -> None:
+        """Mark letters as superseded, by where `write` or `unmarked` said that they say it.
+
+        Do so before the delivery is settled, and `sync` before that is durable: a mark too many
+        names a record that goes again, a mark too few would let old values come back. A letter that
+        is not there any more was somebody's to take away. Raises `LocalFailure` when the file
+        cannot be written: then nothing may be settled.
+        """
+        with self._failing("write"), suppress(FileNotFoundError):
+            if self._marking is None:
+                self._marking = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            for flag in flags:
+                before = flag - len(_FLAG)
+                if os.pread(self._marking, len(_UNMARKED), before) == _UNMARKED:
+                    os.pwrite(self._marking, _MARK, flag)
+                    self._unsynced = True
+
+    def sync(self) -> None:
+        """Bring letters and marks to the disk that are not there yet; any thread may do it.
+
+        Raises `LocalFailure`.
+        """
+        with self._failing("write"), self._closing:
+            if not self._unsynced:
+                return
+            self._unsynced = False  # before: what is written from now on is for the next time
+            try:
+                for fd in (self._fd, self._marking):
+                    if fd is not None and stat.S_ISREG(os.fstat(fd).st_mode):
+                        os.fsync(fd)
+            except OSError:
+                self._unsynced = True
+                raise
+
+    def write(self, letters: list[DeadLetter], now: float) -> list[int | None]:
         """Append letters; when this returns they are with the operating system.
 
-        `now` is wall-clock time in epoch seconds. Raises `LocalFailure` when the file cannot be
-        written: then nothing may be settled.
+        Returns where each says whether it is superseded, for `mark`; None where nobody watches, and
+        where that could not be changed: what is no file keeps nothing, and a watched letter says
+        "not known" there. `now` is wall-clock time in epoch seconds. Raises `LocalFailure` when the
+        file cannot be written: then nothing may be settled.
         """
         if not letters:
-            return
+            return []
         at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-        data = b"".join(self._encode(letter, at) + b"\n" for letter in letters)
         try:
             try:
-                self._append(data)
+                flags = self._append(letters, at)
             except OSError as error:
                 if error.errno not in FULL or not self.relief():
                     raise
-                self._append(data)
+                flags = self._append(letters, at)
         except OSError as error:
             raise LocalFailure(
                 f"cannot write the dead letters to {self.path}: {error.strerror}. Nothing was "
@@ -120,6 +203,7 @@ class DeadLetterFile:
                 "run the same command again"
             ) from error
         self.written += len(letters)
+        return flags
 
     def close(self) -> None:
         """Flush to the disk and close; a file that never got a letter is not there.
@@ -127,31 +211,48 @@ class DeadLetterFile:
         Raises `LocalFailure` when the disk does not take what was written.
         """
         with self._closing:
-            fd, self._fd = self._fd, None
-        if fd is None:
-            return
+            fds = [fd for fd in (self._fd, self._marking) if fd is not None]
+            self._fd = self._marking = None
         try:
-            close_synced(fd)
+            with ExitStack() as stack:
+                for fd in fds:
+                    stack.callback(close_synced, fd)
         except OSError as error:
             raise LocalFailure(
                 f"the dead letters in {self.path} may not be on the disk: {error.strerror}. Check "
                 "the disk, and run the same command again"
             ) from error
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, letters: list[DeadLetter], at: str) -> list[int | None]:
         if self._fd is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._fd = open_lines(self.path)
         try:
+            keeps = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            encoded = [self._encode(letter, at, keeps=keeps) for letter in letters]
+            data = b"".join(chain.from_iterable(encoded))
             append(self._fd, data)
-            about = os.fstat(self._fd)
+            size = os.fstat(self._fd).st_size if keeps else 0
+            # Where this ended, and not the file, which others may append to as well.
+            flag = os.lseek(self._fd, 0, os.SEEK_CUR) - len(data) if keeps else 0
         except OSError:
             # Opened anew, it is looked at anew: half a letter may still be there.
             with self._closing:
                 os.close(self._fd)
                 self._fd = None
             raise
-        self._length = about.st_size if stat.S_ISREG(about.st_mode) else 0
+        self._length, self._unsynced = size, True
+        flags: list[int | None] = []
+        for letter, (head, tail) in zip(letters, encoded, strict=True):
+            flag += len(head)
+            flags.append(flag if keeps and letter.watched else None)
+            flag += len(tail)
+        return flags
+
+    @property
+    def _beginning(self) -> bytes:
+        """What every letter of the run begins with."""
+        return b'{"v":1,"run":' + dumps(self._run)
 
     @contextmanager
     def _failing(self, what: str) -> Iterator[None]:
@@ -163,12 +264,15 @@ class DeadLetterFile:
                 "choose another --dead-letters, and run the same command again"
             ) from error
 
-    def _encode(self, letter: DeadLetter, at: str) -> bytes:
+    def _encode(self, letter: DeadLetter, at: str, *, keeps: bool) -> tuple[bytes, bytes]:
+        """Return a letter with its end of line, cut where it says whether it is superseded."""
         row: dict[str, Any] = {"v": 1, "run": self._run, "kind": letter.kind}
         if letter.record is not None:
             row["record"] = verbatim(letter.record)
         else:
             row["raw"] = (letter.raw or b"").decode("utf-8", "replace")
+            if letter.who is not None:
+                row["who"] = verbatim(letter.who)
         row["column"] = letter.column
         if letter.warned:
             row["warned"] = True
@@ -180,7 +284,7 @@ class DeadLetterFile:
             "attempts": letter.attempts,
             "request_id": letter.request_id,
             "at": at,
-            "superseded": False,
-            "source": letter.source,
         }
-        return dumps(row)
+        superseded = letter.superseded if keeps or not letter.watched else None
+        tail = b"%b,%b\n" % (dumps(superseded), dumps({"source": letter.source})[1:])
+        return dumps(row)[:-1] + _FLAG, tail

@@ -24,7 +24,7 @@ from ingest.state.dead_letters import DeadLetterFile
 from ingest.state.directory import StateDirectory, is_locked
 from ingest.state.identity import Conflict, RunIdentity, conflict
 from ingest.state.recording import Recording
-from ingest.state.settling import OF_WHICH, Kept, Settling
+from ingest.state.settling import LETTERS, OF_WHICH, Kept, Settling
 
 RUNNING: Final = "running"
 CRASHED: Final = "crashed"
@@ -45,6 +45,7 @@ class Run(msgspec.Struct, frozen=True):
     `frozen` is what was decided when it began and has to be kept (the plan); `command` what to
     type to go on. `started` and `ended` are in epoch seconds, `seconds` is how long it was at work.
     `delivered` counts records; `records` and `of_which` are as in the report, as far as committed.
+    `letters` are the files with its dead letters, and how many are in each.
     """
 
     id: int
@@ -62,6 +63,7 @@ class Run(msgspec.Struct, frozen=True):
     report: dict[str, Any] | None
     records: dict[str, int]
     of_which: dict[str, int]
+    letters: dict[str, int] = {}
 
     @property
     def delivered(self) -> int:
@@ -163,12 +165,16 @@ class Journal:
             (found,) = _runs(self._db, "WHERE digest=?", identity.digest)
         return found
 
-    def reopen(self, run: Run, *, hash_of: Callable[[bytes], str]) -> None:
-        """Write down that a run goes on, from now on with this credential."""
+    def reopen(
+        self, run: Run, *, frozen: dict[str, Any] | None = None, command: str | None = None
+    ) -> None:
+        """Write down that a run goes on; what is not said stays as it was."""
+        frozen = run.frozen if frozen is None else frozen
+        command = run.command if command is None else command
         with store.told(self._path), store.transaction(self._db):
             self._db.execute(
-                "UPDATE runs SET state=?, ended=NULL, report=NULL, credential=? WHERE id=?",
-                (RUNNING, hash_of(run.salt), run.id),
+                "UPDATE runs SET state=?, ended=NULL, report=NULL, frozen=?, command=? WHERE id=?",
+                (RUNNING, dumps(frozen), command, run.id),
             )
 
     def forget(self, run: Run) -> None:
@@ -194,31 +200,43 @@ class Journal:
         balance: Balance,
         letters: DeadLetterFile,
         *,
+        hash_of: Callable[[bytes], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Recording:
         """Go on with a run, or begin: `balance` is a new one, and goes on where it ended.
 
-        Letters of records that were not settled are cut away. Needs a running loop.
+        Letters of records that were not settled are cut away, and those of earlier processes
+        counted. `hash_of(salt)` hashes the credential, to be kept once something was delivered
+        with it. Needs a running loop.
         """
         kept = self.kept(run)
-        if str(letters.path.absolute()) == run.letters_path:
+        path = str(letters.path.absolute())
+        letters.written = kept.letters.get(path, 0)
+        other = None if hash_of is None or not run.credential_changed(hash_of) else hash_of
+        if path == run.letters_path:
             letters.cut(kept.letters_length)
         else:
             DeadLetterFile(Path(run.letters_path), run=run.name).cut(kept.letters_length)
         with store.told(self._path), store.transaction(self._db):
             self._db.execute(
                 "UPDATE runs SET letters_path=?, letters_length=? WHERE id=?",
-                (str(letters.path.absolute()), letters.length, run.id),
+                (path, letters.length, run.id),
             )
         recording = Recording(
             self._path,
             run.id,
-            Settling(balance, kept, letters_length=lambda: letters.length),
+            Settling(
+                balance,
+                kept,
+                letters_length=lambda: letters.length,
+                letters=lambda: (path, letters.written),
+            ),
             reserve=self._directory.reserve,
             sync_letters=letters.sync,
             spent=run.seconds,
             clock=clock,
             power_safe=self._power_safe,
+            credential=None if other is None else other(run.salt),
         )
         letters.relief = recording.relieve
         return recording
@@ -250,7 +268,10 @@ def _run(db: sqlite3.Connection, row: tuple[Any, ...]) -> Run:
         counted = _counted(db, values["id"])
     records = dict.fromkeys(("read", *COLUMNS), 0) | counted["records"]
     of_which = dict.fromkeys(OF_WHICH, 0) | counted["of_which"]
-    return Run(**values | {"records": records, "of_which": of_which})
+    letters = dict(
+        db.execute("SELECT name, n FROM counts WHERE run=? AND what=?", (values["id"], LETTERS))
+    )
+    return Run(**values | {"records": records, "of_which": of_which, "letters": letters})
 
 
 def _counted(db: sqlite3.Connection, run: int) -> dict[str, dict[str, int]]:

@@ -38,9 +38,11 @@ class Recording:
     """The journal of one run while it runs. Use it as a context; it needs a running loop.
 
     Everything but `durable`, `finish` and `aclose` returns at once. A token stands for all that was
-    told up to then. `sync_letters` brings the dead letters to the disk; it is called in the
-    thread before their length is committed. `clock` is monotonic, in seconds, `spent` what earlier
-    processes of the run took.
+    told up to then. `sync_letters` brings what is new of the dead letters to the disk, marks in old
+    ones too; it is called in the thread before each commit. `clock` is monotonic, in seconds,
+    `spent` what earlier processes of the run took. `credential` is the hash of another credential
+    than before: it is written down with the first records that are delivered with it, and that of
+    one that is refused is not.
     """
 
     def __init__(
@@ -54,14 +56,15 @@ class Recording:
         spent: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         power_safe: bool = True,
+        credential: str | None = None,
     ) -> None:
         self.settling = settling
+        self._credential = credential
         self.commits = 0
         self._path = path
         self._run = run
         self._reserve = reserve
         self._sync_letters = sync_letters
-        self._letters_synced = -1
         self._clock = clock
         self._began = clock() - spent
         self._failure: BaseException | None = None
@@ -131,6 +134,11 @@ class Recording:
         )
         return self._reserve.release()
 
+    @property
+    def seconds(self) -> float:
+        """How long the run was at work, earlier processes included."""
+        return self._clock() - self._began
+
     # What is waited for
 
     async def durable(self, token: int | None = None) -> None:
@@ -159,7 +167,7 @@ class Recording:
             with store.told(self._path), store.transaction(db):
                 db.execute(
                     "UPDATE runs SET state=?, report=?, ended=?, seconds=? WHERE id=?",
-                    (state, report, now, self._clock() - self._began, self._run),
+                    (state, report, now, self.seconds, self._run),
                 )
                 if state == "finished":
                     store.forget(db, self._run, row=False)
@@ -206,7 +214,7 @@ class Recording:
         self._timer, self._cut_at = None, self._loop.time()
         number, group = self._open, self.settling.cut()
         self._open, self._told, self._writing = number + 1, False, True
-        seconds = self._clock() - self._began
+        seconds = self.seconds
         future = self._loop.run_in_executor(self._thread, self._write, group, seconds)
         future.add_done_callback(functools.partial(self._written, number))
 
@@ -232,16 +240,19 @@ class Recording:
     # The thread's side
 
     def _write(self, group: Group, seconds: float) -> None:
-        if group.letters_length != self._letters_synced:
-            self._sync_letters()
-            self._letters_synced = group.letters_length
+        self._sync_letters()
+
+        proven = any(what == "kind" and of == "delivered" for what, _, of in group.counts)
+        credential = self._credential if proven else None
 
         def commit(db: sqlite3.Connection) -> None:
             with store.told(self._path), store.transaction(db):
-                store.write(db, self._run, group, seconds)
+                store.write(db, self._run, group, seconds, credential)
 
         self._with_reserve(commit)
         self.commits += 1
+        if proven:
+            self._credential = None
 
     def _with_reserve(self, work: Finish) -> None:
         """Try again with the reserve if there is no room, and let nothing new be sent then."""

@@ -25,6 +25,9 @@ settled. Beyond that every other one is let go, and a resume reads a little more
 CountKey = tuple[str, str, str]
 """A count of the balance: ("kind", kind, column), ("request", name, ""), ..."""
 
+LETTERS: Final = "letters"
+"""What a count is of that is in no balance: the dead letters in a file, by its path."""
+
 ReasonKey = tuple[str, str, str]
 """A reason: code, field, column."""
 
@@ -57,6 +60,11 @@ class Kept(msgspec.Struct):
     counts: dict[CountKey, int] = msgspec.field(default_factory=dict)
     reasons: dict[ReasonKey, ReasonRow] = msgspec.field(default_factory=dict)
     letters_length: int = 0
+
+    @property
+    def letters(self) -> dict[str, int]:
+        """The files that dead letters of the run went to, and how many are in each."""
+        return {name: n for (what, name, _), n in self.counts.items() if what == LETTERS}
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -93,7 +101,7 @@ class Settling:
 
     `balance` is read whenever a group is cut: it must agree with what was told here, so whoever
     changes both does it without waiting in between. `letters_length` tells the length of the
-    dead-letter file in bytes.
+    dead-letter file in bytes, `letters` the path of that file and how many of the run are in it.
     """
 
     def __init__(
@@ -102,6 +110,7 @@ class Settling:
         kept: Kept | None = None,
         *,
         letters_length: Callable[[], int] = lambda: 0,
+        letters: Callable[[], tuple[str, int]] = lambda: ("", 0),
     ) -> None:
         kept = kept or Kept()
         self.balance = balance
@@ -110,6 +119,7 @@ class Settling:
         self.taken = dict(kept.taken)
         self.places = dict(kept.places)
         self._letters_length = letters_length
+        self._letters = letters
         self._ahead: dict[int, deque[tuple[int, Place]]] = {}
         self._notes: dict[int, list[Range]] = {}
         self._fresh: set[int] = set()  # notes that are in no group yet
@@ -186,6 +196,9 @@ class Settling:
     def cut(self) -> Group:
         """Return everything that changed since the last cut."""
         counts, reasons = counts_of(self.balance), reasons_of(self.balance)
+        path, letters = self._letters()
+        if letters:
+            counts[LETTERS, path, ""] = letters
         group = Group(
             settled=self.settled.changes(),
             doubtful=self.doubtful.changes(),
@@ -248,6 +261,8 @@ _REQUESTS: Final = ("requests", "retried", "throttled", "records_sent")
 def _restore(balance: Balance, kept: Kept) -> None:
     """Let a new balance go on where the written one ended."""
     for (what, name, detail), n in kept.counts.items():
+        if what == LETTERS:
+            continue
         if what == "kind" and detail in COLUMNS:
             balance.settle(name, detail, n)
         elif what == "kind":

@@ -18,7 +18,7 @@ from ingest.errors import LocalFailure
 from ingest.ranges import Ranges
 from ingest.records import ordinal_of, part_of, position
 from ingest.state.directory import unusable
-from ingest.state.settling import Group, Kept, Place
+from ingest.state.settling import LETTERS, Group, Kept, Place
 
 FILE: Final = "journal.sqlite3"
 
@@ -179,8 +179,13 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def write(db: sqlite3.Connection, run: int, group: Group, seconds: float) -> None:
-    """Write a group down, inside of a transaction. `seconds` is how long the run took so far."""
+def write(
+    db: sqlite3.Connection, run: int, group: Group, seconds: float, credential: str | None = None
+) -> None:
+    """Write a group down, inside of a transaction.
+
+    `seconds` is how long the run took so far, `credential` the hash of another one than before.
+    """
     for what, changes in ((SETTLED, group.settled), (DOUBTFUL, group.doubtful)):
         rows = [(run, what, part_of(at), ordinal_of(at), stop) for at, stop in changes]
         db.executemany(
@@ -213,6 +218,8 @@ def write(db: sqlite3.Connection, run: int, group: Group, seconds: float) -> Non
         "UPDATE runs SET letters_length=?, seconds=? WHERE id=?",
         (group.letters_length, seconds, run),
     )
+    if credential is not None:
+        db.execute("UPDATE runs SET credential=? WHERE id=?", (credential, run))
 
 
 def read(db: sqlite3.Connection, run: int) -> Kept:
@@ -243,9 +250,13 @@ def read(db: sqlite3.Connection, run: int) -> Kept:
 
 
 def forget(db: sqlite3.Connection, run: int, *, row: bool) -> None:
-    """Delete what was kept of a run, inside of a transaction; with `row`, the run as well."""
+    """Delete what was kept of a run, inside of a transaction; with `row`, the run as well.
+
+    Without it, where its dead letters are stays: they are asked for after its end.
+    """
     for table in RUN_TABLES:
-        db.execute(f"DELETE FROM {table} WHERE run=?", (run,))
+        but = "" if row or table != "counts" else f" AND what != '{LETTERS}'"
+        db.execute(f"DELETE FROM {table} WHERE run=?{but}", (run,))
     if row:
         db.execute("DELETE FROM runs WHERE id=?", (run,))
 

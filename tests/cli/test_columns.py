@@ -196,6 +196,7 @@ def test_a_mapping_that_cannot_be(table: Table, text: bytes | None, sentence: st
         ("Customer,a\nu,1\n", (), "no column says whose record a row is"),
         ("ID,PAYLOAD\n1,{}\n", (), "no column says whose record a row is"),  # a catalog
         (AGES, ("--types", "age=foo"), "the type of 'age' in --types must be one of string"),
+        (AGES, ("--types", "nope=string"), "--types names a column 'nope' that the table has not"),
         (AGES, ("--types", "age"), "--types is a list of COLUMN=TYPE"),
         (AGES, ("--timezone", "Mars/North"), "time zone 'Mars/North' is not known"),
         (AGES, ("--delimiter", "ab"), "The delimiter 'ab' cannot be"),
@@ -246,7 +247,8 @@ def test_bad_rows_are_mended_and_imported_again(table: Table) -> None:
     assert said.exit_code == 1
     [rejects] = table.rejects
     assert "3 bad rows in " in said.stderr
-    assert "mend them, and import the file" in said.stderr
+    command = f"ingest import {rejects} --map {rejects.with_suffix('.toml')}\n"
+    assert f"mend them, then  {command}" in said.stderr
     rows = rows_of(rejects)
     assert rows[0] == ["_line", "_reason", "external_id", "age"]
     assert [(row[0], row[2:]) for row in rows[1:]] == [
@@ -285,7 +287,9 @@ def test_several_inputs_with_lines_of_json_between(table: Table) -> None:
     assert second.name == f"{first.stem}-2.csv"
     assert [row[2:] for row in rows_of(second, "\t")][1:] == [["", "1", "Bonn"]]
     assert "1 bad row in " in said.stderr
-    assert "mend it, and import the file" in said.stderr
+    assert f"mend it, then  ingest import {second} --map {second.with_suffix('.toml')}\n" in (
+        said.stderr
+    )
 
 
 def test_dead_letters_of_others_in_the_same_file(table: Table) -> None:
@@ -363,7 +367,7 @@ def test_rows_are_those_of_the_letters(
     letters.write_bytes(b"".join(letter(source, run=r, column=c, line=n) for r, c, n in told))
     written = write_rejected_rows(source, letters, RUN, folder / "rejects.csv")
     expected = sorted({n for run, column, n in told if run == RUN and column in NOT_DELIVERED})
-    assert [count for _, count in written] == ([len(expected)] if expected else [])
+    assert [each.rows for each in written] == ([len(expected)] if expected else [])
     rows = rows_of(folder / "rejects.csv")[1:] if written else []
     assert rows == [[str(n), "why", f"u{n}", str(n)] for n in expected]
 

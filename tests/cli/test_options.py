@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.cli.main import cli
-from ingest.cli.options import collected
+from ingest.cli.options import ARGV, collected, typed_command
 from ingest.errors import ConfigError
 from ingest.sinks.registry import DESTINATIONS
 
@@ -126,3 +127,41 @@ def test_help_names_what_the_registry_has(verb: str) -> None:
     for name, row in DESTINATIONS.items():
         assert name in said.replace("-\n", "-").replace(" ", "").replace("\n", "")
         assert all(variable in said for variable in row.sandboxed("", ""))
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (["--limit", "5"], []),
+        (["--limit=5", "--fresh", "--rate", "1/1s"], ["--rate", "1/1s"]),
+        (["--dead-letters", "my letters"], ["--dead-letters", "'my letters'"]),
+        (["--", "--fresh"], ["--", "--fresh"]),
+    ],
+)
+def test_the_command_is_kept_but_for_what_would_not_go_on(
+    typed: list[str], kept: list[str]
+) -> None:
+    """A limit would stop it again, and `--fresh` begin anew; an input may be called anything."""
+    found: list[str] = []
+
+    @click.command()
+    def told() -> None:
+        found.append(typed_command())
+
+    with told.make_context("x", []) as context:
+        context.meta[ARGV] = ("import", "in", *typed)
+        told.invoke(context)
+    assert found == [" ".join(["ingest", "import", "in", *kept])]
+
+
+def test_without_a_command_line_there_is_no_command() -> None:
+    """Options are also put together by tests."""
+    assert typed_command() == ""
+
+
+@pytest.mark.parametrize("wrong", ["0", "x", "-3", "100%"])
+def test_a_tolerance_that_makes_no_sense_is_a_sentence(folder: Path, wrong: str) -> None:
+    """Before anything is read."""
+    said = invoke("--to", "sandbox", "--max-bad", wrong)
+    assert said.exit_code == 2
+    assert "--max-bad" in said.stderr

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from ingest.cli.main import cli
+from ingest.cli.sandbox import latency_of
 from ingest.sinks.registry import DESTINATIONS
 
 
@@ -65,3 +66,11 @@ def test_its_help_says_how_to_begin() -> None:
     """The example names the address and the key of a sandbox with nothing chosen."""
     said = CliRunner().invoke(cli, ["sandbox", "--help"]).stdout
     assert "BRAZE_REST_URL=http://127.0.0.1:8080 BRAZE_API_KEY=sandbox-key" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0.0), ("40", 0.04), ("2.5", 0.0025), ("40ms", 0.04), ("1.5s", 1.5)]
+)
+def test_a_latency_without_a_unit_is_in_milliseconds(text: str, seconds: float) -> None:
+    """As the help says; a time with a unit is what it says."""
+    assert latency_of(text) == pytest.approx(seconds)

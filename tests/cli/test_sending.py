@@ -52,3 +52,29 @@ def test_an_empty_input_says_so(tmp_path: Path) -> None:
     said = CliRunner().invoke(cli, ["import", str(source), *options])
     assert said.exit_code == 0, said.output
     assert said.stderr.endswith("Nothing was read: the input holds no record\n")
+
+
+LINES = b"".join(b'{"attributes": {"external_id": "u%d", "n": 1}}\n' % n for n in range(5))
+
+
+def test_a_canary_without_a_journal_says_that_the_rest_begins_anew(tmp_path: Path) -> None:
+    """A sandbox or a file has none; all that were read were delivered, so the status is 0."""
+    source = tmp_path / "in.ndjson"
+    source.write_bytes(LINES)
+    options = ["--to", f"file:{tmp_path / 'bodies'}", "--state", str(tmp_path), "--limit", "2"]
+    said = CliRunner().invoke(cli, ["import", str(source), *options])
+    assert said.exit_code == 0, said.output
+    assert "Stopped at --limit 2: 2 records were read, 2 of them delivered" in said.stderr
+    assert "begins anew" in said.stderr
+
+
+def test_a_canary_of_what_must_not_repeat_says_what_to_take_out(tmp_path: Path) -> None:
+    """Without a journal the same command would message the first ones again."""
+    source = tmp_path / "in.ndjson"
+    source.write_bytes(
+        b"".join(b'{"campaign_id": "c", "external_user_id": "u%d"}\n' % n for n in range(5))
+    )
+    options = ["--to", f"file:{tmp_path / 'bodies'}", "--state", str(tmp_path), "--limit", "2"]
+    said = CliRunner().invoke(cli, ["send", "trigger-send", str(source), *options])
+    assert said.exit_code == 0, said.output
+    assert "Take them out before you send the rest" in said.stderr

@@ -122,3 +122,21 @@ def test_typed_tables_are_not_guessed() -> None:
     assert saved["typed"] is True
     again = plan_of("email,zip,price,time", ("a", "1", "2", "x"), mapping=saved, kind=None)
     assert again.columns[1].type == "string"
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({}, True),
+        ({"types": {"a": "string", "b": "number"}}, False),
+        ({"types": {"a": "string", "b": "number"}, "samples": True}, True),
+        ({"types": {"a": "date", "b": "number"}}, True),
+        ({"types": {"a": "string"}, "guess": False}, False),
+        ({"mapping": {"columns": {"a": {"type": "string"}, "b": {"drop": True}}}}, False),
+        ({"mapping": {"v": 1, "columns": {"a": {"type": "date"}, "b": {"drop": True}}}}, False),
+    ],
+)
+def test_rows_are_needed_while_something_is_open(options: dict[str, Any], needed: bool) -> None:
+    """A type that nobody told, and times to be counted; those of a saved plan were counted."""
+    told = Options(**{"kind": "attributes", **options})
+    assert Survey(["external_id", "a", "b"], told).needed == needed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 from pathlib import Path
 
@@ -36,32 +35,6 @@ def sent_some(sandbox: Served, more: int) -> None:
     """Wait until so many requests more have arrived."""
     before = sandbox.requests
     eventually(lambda: sandbox.requests >= before + more, f"{more} more requests")
-
-
-def test_kills_lose_nothing_and_double_only_what_was_in_flight(
-    tmp_path: Path, records: Path
-) -> None:
-    """Five times kill -9 at any moment, then to the end: every record is there, copies are told."""
-    dice = random.Random(7)
-    with served("--latency", "40ms", *NO_LIMIT) as sandbox:
-        for _ in range(5):
-            run = going(tmp_path, sandbox, records)
-            sent_some(sandbox, dice.randrange(20, 120))
-            run.process.kill()
-            run.process.wait()
-        ended = going(tmp_path, sandbox, records).end()
-        stats = sandbox.stats()
-        again = going(tmp_path, sandbox, records).end()
-        assert sandbox.stats()["requests"] == stats["requests"]
-    assert ended.status == 0, ended.stderr
-    assert ended.records == {"read": RECORDS, "delivered": RECORDS}
-    assert stats["distinct_objects"] == RECORDS
-    doubled = ended.report["of_which"]["maybe_duplicated"]
-    assert stats["copies"] <= doubled <= 5 * IN_FLIGHT * 75
-    assert stats["same_user_overlaps"] == 0
-    assert "Going on with run" in ended.stderr
-    assert (again.status, again.report) == (0, ended.report)
-    assert "nothing is sent again" in again.stderr
 
 
 def test_a_signal_doubles_nothing(tmp_path: Path, records: Path) -> None:

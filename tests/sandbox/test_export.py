@@ -52,12 +52,23 @@ def test_a_profile_is_exported_with_standard_fields_apart_from_custom_ones(users
         {
             "external_id": "u",
             "braze_id": f"{0:024x}",
-            "user_aliases": [],
             "custom_attributes": {"plan": "pro"},
             "custom_events": [
-                {"name": "n", "first": "2026-01-01", "last": "2026-01-02", "count": 2}
+                {
+                    "name": "n",
+                    "first": "2026-01-01T00:00:00.000Z",
+                    "last": "2026-01-02T00:00:00.000Z",
+                    "count": 2,
+                }
             ],
-            "purchases": [{"name": "p", "first": "2026-01-01", "last": "2026-01-01", "count": 2}],
+            "purchases": [
+                {
+                    "name": "p",
+                    "first": "2026-01-01T00:00:00.000Z",
+                    "last": "2026-01-01T00:00:00.000Z",
+                    "count": 2,
+                }
+            ],
             "total_revenue": 4.0,
             "email": "a@b.c",
             "first_name": "Ann",
@@ -80,7 +91,7 @@ def test_unknown_ids_are_listed(users: Store) -> None:
         "fields_to_export": ["external_id"],
     }
     verdict = judge_export(body, users)
-    assert verdict.body["users"] == [{"external_id": "u"}, {"external_id": None}]
+    assert verdict.body["users"] == [{"external_id": "u"}, {}]
     assert verdict.body["invalid_user_ids"] == ["nobody", 5, {"alias_name": "x"}]
 
 
@@ -104,3 +115,29 @@ def test_a_wrong_request_is_refused(users: Store, body: Any, message: str) -> No
     """Fifty ids and aliases together are the most."""
     verdict = judge_export(body, users)
     assert (verdict.status, verdict.body["message"]) == (400, message)
+
+
+def test_what_an_export_does_not_have_is_left_out(users: Store) -> None:
+    """A place comes as longitude and latitude; subscription groups and images not at all."""
+    sent = {
+        "external_id": "place",
+        "current_location": {"latitude": 48.1, "longitude": 11.6},
+        "image_url": "https://example.org/a.png",
+        "subscription_groups": [{"subscription_group_id": "g", "subscription_state": "subscribed"}],
+    }
+    users.apply(2, judge({"attributes": [sent]}, Caps()).items)
+    (user,) = judge_export({"external_ids": ["place"]}, users).body["users"]
+    assert user.keys() == {"external_id", "braze_id", "last_coordinates", "total_revenue"}
+    assert user["last_coordinates"] == [11.6, 48.1]
+
+
+def test_times_are_exported_in_utc(users: Store) -> None:
+    """Whatever their zone was; a form that no calendar of ours reads stays as it came."""
+    event = {"external_id": "u", "name": "zoned", "time": "2026-01-01T01:30:00+01:00"}
+    rare = {"external_id": "u", "name": "rare", "time": "Thu Jan 01 10:00:00.UTC 2026"}
+    users.apply(2, judge({"events": [event, rare]}, Caps()).items)
+    body = {"external_ids": ["u"], "fields_to_export": ["custom_events"]}
+    (user,) = judge_export(body, users).body["users"]
+    last = {row["name"]: row["last"] for row in user["custom_events"]}
+    assert last["zoned"] == "2026-01-01T00:30:00.000Z"
+    assert last["rare"] == rare["time"]

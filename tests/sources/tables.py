@@ -18,6 +18,7 @@ class Refusal(NamedTuple):
     field: str
     reason: str
     summary: str = ""
+    who: bytes = b""
 
 
 class Plain:
@@ -39,6 +40,8 @@ class Plain:
 
 class PlainSurvey:
     """Keeps all rows; its plan is the header."""
+
+    needed = True
 
     def __init__(self, header: tuple[str, ...], rows: list[list[str]]) -> None:
         self._header = header

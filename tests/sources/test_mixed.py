@@ -74,7 +74,7 @@ def test_bad_rows_come_back_by_part(folder: Path) -> None:
     told = source.write_rejects(
         {1: [(1, "no")], 2: [(3, "short")], 3: [(2, "who")]}, folder / "rejects.csv"
     )
-    assert [(path.name, count) for path, count in told] == [
+    assert [(each.path.name, each.rows) for each in told] == [
         ("rejects.csv", 1),
         ("rejects-2.csv", 1),
     ]
@@ -87,7 +87,7 @@ def test_bad_rows_come_back_by_part(folder: Path) -> None:
     [
         (b'{"id":1}\n', [(1, {"id": 1})]),
         (b"id,plan\nu1,pro\n", [(2, ["u1", "pro"])]),
-        (gzip.compress(b"id;plan\nu1;pro\n"), [(2, ["u1", "pro"])]),
+        (gzip.compress(b"id;plan\nu1;pro\n", mtime=0), [(2, ["u1", "pro"])]),
         (b"", []),
     ],
 )
@@ -155,3 +155,15 @@ def test_what_was_left_out_is_counted_over_all_inputs(tmp_path: Path) -> None:
     paths = [write(tmp_path / name, b"external_id,n,x\nu1,no,y\n") for name in ("a.csv", "b.csv")]
     list(MixedSource(paths, columns).blocks())
     assert columns.dropped == {"n": 2}
+
+
+def test_what_was_decided_before_is_not_surveyed_again(folder: Path) -> None:
+    """Plans are taken over by the form of their tables; none of them is decided anew."""
+    first = MixedSource([folder], Plain())
+    first.plan()
+    decided = first.plans
+    assert decided.keys() == {"table"}
+    assert decided["table"].keys() == {("id", "plan"), ("email", "plan")}
+    again = MixedSource([folder], Plain())
+    again.go_by({"table": dict.fromkeys(decided["table"], "as it was"), "parquet": {}})
+    assert set(again.plan().values()) == {"as it was"}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ingest.errors import LocalFailure
 from ingest.sources.dialects import TableOptions
 from ingest.sources.parquet import ParquetSource
-from ingest.sources.rejects import write_rejects
+from ingest.sources.rejects import Rejects, write_rejects
 from ingest.sources.tables import TableSource
 from tests.sources.tables import Plain
 
@@ -66,7 +66,8 @@ def test_the_rows_that_are_told_come_back_cell_by_cell(
     ]
     chosen = [found for at, found in enumerate(numbered) if at in bad]
     told = write_rejects(source, {0: [(line, "why") for line, _ in chosen]}, folder / "rejects.csv")
-    assert told == ([(folder / "rejects.csv", len(chosen))] if chosen else [])
+    expected = [Rejects(folder / "rejects.csv", len(chosen), tuple(header))] if chosen else []
+    assert told == expected
     assert (folder / "rejects.csv").exists() == bool(chosen)
     if chosen:
         first, *found = rows_of(folder / "rejects.csv", delimiter)
@@ -110,7 +111,10 @@ def test_several_inputs_are_told_apart(tmp_path: Path) -> None:
     told = write_rejects(
         table(one, two, other), {part: [(2, "why")] for part in range(3)}, tmp_path / "r.csv"
     )
-    assert told == [(tmp_path / "r.csv", 2), (tmp_path / "r-2.csv", 1)]
+    assert told == [
+        Rejects(tmp_path / "r.csv", 2, ("id", "x")),
+        Rejects(tmp_path / "r-2.csv", 1, ("id", "y")),
+    ]
     assert rows_of(tmp_path / "r.csv") == [
         ["_source", "_line", "_reason", "id", "x"],
         [str(one), "2", "why", "u1", "1"],

@@ -17,7 +17,7 @@ from ingest.errors import ConfigError, InputError
 from ingest.sources.base import Block, Start
 from ingest.sources.dialects import TableOptions
 from ingest.sources.tables import TableSource
-from tests.sources.tables import Plain, in_order, lines_of
+from tests.sources.tables import Plain, PlainSurvey, in_order, lines_of
 
 HEADER = ("external_id", "plan", "city")
 ROWS = [[f"u{number}", "pro" if number % 3 else "", "São Paulo"] for number in range(5_000)]
@@ -329,3 +329,23 @@ def test_a_start_that_begins_no_line_is_refused(tmp_path: Path) -> None:
         tables.start_at({0: Start(offset, 9, 7)})
         with pytest.raises(InputError, match="the file was changed"):
             list(tables.blocks())
+
+
+def test_rows_that_decide_nothing_are_read_once(tmp_path: Path) -> None:
+    """Where all is told of the columns, no pass goes before the one that sends."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n")
+    told: list[int] = []
+
+    class Decided(Plain):
+        def survey(self, header: tuple[str, ...], *, guess: bool, typed: bool) -> PlainSurvey:
+            survey = super().survey(header, guess=guess, typed=typed)
+            survey.needed = False
+            return survey
+
+    columns = Decided()
+    source = TableSource([path], columns)
+    assert source.plan(told.append) == {("a", "b"): ("a", "b")}
+    assert told == []
+    assert columns.surveyed == {("a", "b"): []}
+    assert lines_of(list(source.blocks())) == [(2, ["1", "2"])]

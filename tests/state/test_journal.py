@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ingest.balance import Balance
@@ -48,7 +49,7 @@ async def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
         assert (run.name, run.state, run.resumable) == (NAME, "crashed", True)
         assert (run.frozen, run.identity) == ({"types": ["text"]}, identity())
         assert (run.delivered, run.records["pending"], run.records["read"]) == (3, 7, 10)
-        journal.reopen(run, hash_of=hash_with("key"))
+        journal.reopen(run)
         await some(journal, tmp_path, delivered=7, state="finished")
         ended = journal.find(identity())
         assert ended is not None
@@ -139,15 +140,15 @@ def test_letters_that_were_taken_away_are_no_failure(tmp_path: Path) -> None:
 
 
 def test_another_credential_is_noticed(tmp_path: Path) -> None:
-    """By a hash that is salted for each run, and can be replaced."""
+    """By a hash that is salted for each run."""
     with Journal(tmp_path) as journal:
         run = begun(journal, tmp_path)
         assert not run.credential_changed(hash_with("key"))
         assert run.credential_changed(hash_with("other"))
-        journal.reopen(run, hash_of=hash_with("other"))
+        journal.reopen(run)
         again = journal.find(identity())
         assert again is not None
-        assert not again.credential_changed(hash_with("other"))
+        assert again.credential_changed(hash_with("other"))
         second = begun(journal, tmp_path, identity("second.ndjson"))
         assert second.salt != run.salt
     assert b"key" not in (tmp_path / store.FILE).read_bytes()
@@ -312,3 +313,61 @@ def test_a_journal_that_must_not_be_written_can_be_read(
 
     monkeypatch.setattr(store, "_opened", refuse)
     assert [run.name for run in runs_in(tmp_path)] == [NAME]
+
+
+@pytest.mark.asyncio
+async def test_another_credential_is_kept_once_something_was_delivered_with_it(
+    tmp_path: Path,
+) -> None:
+    """One that is refused leaves the run to the old one."""
+    letters, balance = letters_in(tmp_path), Balance()
+    other = hash_with("other")
+    with Journal(tmp_path) as journal:
+        run = begun(journal, tmp_path)
+        async with journal.record(run, balance, letters, hash_of=other) as recording:
+            balance.read("event", 2)
+            balance.settle("event", "rejected")
+            await recording.durable(recording.settle([0]))
+            found = journal.find(identity())
+            assert found is not None
+            assert not found.credential_changed(hash_with("key"))
+            balance.settle("event", "delivered")
+            await recording.durable(recording.settle([1]))
+            found = journal.find(identity())
+            assert found is not None
+            assert not found.credential_changed(other)
+            await recording.durable(recording.settle([2]))
+
+
+@pytest.mark.asyncio
+async def test_the_files_of_dead_letters_are_kept_and_counted(tmp_path: Path) -> None:
+    """Of all processes of a run, and beyond its end; letters that were not settled do not count."""
+    old, new = letters_in(tmp_path), letters_in(tmp_path / "other")
+    with Journal(tmp_path) as journal:
+        run = begun(journal, tmp_path)
+        async with journal.record(run, Balance(), old) as recording:
+            old.write([letter()] * 3, NOW)
+            await recording.durable(recording.settle([1]))
+        old.write([letter()], NOW)
+        async with journal.record(run, Balance(), new) as recording:
+            new.write([letter()], NOW)
+            await recording.durable(recording.settle([2]))
+        again = letters_in(tmp_path)
+        async with journal.record(run, Balance(), again) as recording:
+            assert again.written == 3
+            again.write([letter()], NOW)
+            await recording.durable(recording.settle([3]))
+            assert recording.seconds >= 0
+            await recording.finish("finished", b"{}", NOW)
+    (found,) = runs_in(tmp_path)
+    assert found.letters == {str(old.path): 4, str(new.path): 1}
+
+
+def test_what_goes_on_is_written_down(tmp_path: Path) -> None:
+    """What was typed last, and what is frozen; what is not said stays."""
+    with Journal(tmp_path) as journal:
+        run = begun(journal, tmp_path)
+        journal.reopen(run, command="ingest import users.ndjson --rate 1/1s")
+        journal.reopen(msgspec.structs.replace(run, command="c"), frozen={"cwd": "/x"})
+        (found,) = journal.runs()
+    assert (found.command, found.frozen) == ("c", {"cwd": "/x"})

@@ -27,6 +27,7 @@ from ingest.outcomes import (
     remarks_of,
 )
 from ingest.quoting import masked, quote, read_body
+from ingest.rates import parse_rate
 from ingest.records import Batch
 from ingest.settings import secret
 from ingest.sinks.appboy.rows import ENDPOINTS, ROWS, SENDS
@@ -37,6 +38,7 @@ from ingest.sinks.appboy.schema import (
     elements_of,
 )
 from ingest.sinks.base import Choice, Destination, HttpSink, Transport, credential
+from ingest.sinks.export import ReadBack
 from ingest.sinks.http import HttpSettings, HttpTransport
 from ingest.sinks.rows import row_named
 from ingest.sinks.rows.data import Row
@@ -172,6 +174,23 @@ SETTINGS: Final[Mapping[str, str]] = {
 """Setting -> what it means, and its default."""
 
 
+READS: Final = ReadBack(
+    path="/users/export/ids",
+    most=50,
+    kinds=frozenset(),  # external ids alone
+    # No figure of its own is documented: that of Braze, far below the 50,000 an hour for all.
+    limits=parse_rate("250/1m"),
+    hints={
+        **HINTS,
+        401: "check APPBOY_APP_GROUP_ID",
+        403: "check that the plan includes the API and that the account is active",
+        404: "check APPBOY_APP_GROUP_ID, and that APPBOY_REST_URL is the host of that group",
+    },
+    elements=ARRAY_ELEMENTS,
+)
+"""How users are read back."""
+
+
 def _opened(environ: Mapping[str, str], choice: Choice) -> AppboySink:
     """Make a sink of an environment and a choice. Raises `ConfigError`."""
     return AppboySink.from_env(
@@ -189,5 +208,7 @@ DESTINATION: Final = Destination(
     opened=_opened,
     sandboxed=lambda url, key: {"APPBOY_REST_URL": url, "APPBOY_APP_GROUP_ID": key},
     settings=SETTINGS,
+    data_points=True,
+    reads=READS,
 )
 """Legacy Appboy, for the registry."""

@@ -58,6 +58,7 @@ class RowWire:
         self.schema: Final = schema or schema_of(row)
         self.secrets: Final = tuple(secrets)
         self._headers = (("Content-Type", "application/json"), *headers)
+        self._extra = extra
         self._shape = BodyShape(row.endpoint.slots, extra)
         self.overhead: Final = self._shape.overhead
         self._hints = hints
@@ -68,6 +69,11 @@ class RowWire:
     def request(self, batch: Batch) -> Request:
         """Encode a batch. The body is at most `batch.nbytes + overhead` bytes."""
         return Request("POST", self.endpoint.path, self._headers, self._shape.join(batch))
+
+    def asking(self, path: str, members: bytes) -> Request:
+        """Return a request to another path with the same credentials; `members` are its body's."""
+        body = b",".join(filter(None, (self._extra, members)))
+        return Request("POST", path, self._headers, b"{" + body + b"}")
 
     def interpret(self, batch: Batch, response: Response) -> Outcome:
         """Say what the response means for the batch. Total: never raises."""

@@ -165,7 +165,12 @@ def test_too_many_items(row: Row, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"), [(row, said) for row in ROWS.values() for said in row.says], ids=str
+    ("row", "said"),
+    [
+        pytest.param(row, said, id=f"{name}-{said.member}")
+        for name, row in ROWS.items()
+        for said in row.says
+    ],
 )
 def test_a_list_of_a_row_names_its_users(row: Row, said: Said) -> None:
     """An identifier in the row's own list refuses every record that has it."""
