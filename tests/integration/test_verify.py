@@ -154,7 +154,8 @@ def test_of_an_unfinished_run_what_was_settled_is_there(tmp_path: Path) -> None:
     with served(*NO_LIMIT) as sandbox:
         records = sample(tmp_path, "20000", "--kind", "event", "--users", "500")
         env = {**os.environ, "BRAZE_REST_URL": sandbox.url, "BRAZE_API_KEY": KEY}
-        command = [*COMMAND, "import", str(records), "--to", "braze", "--rate", "20/1s"]
+        to = ("--kind", "event", "--to", "braze", "--rate", "20/1s")
+        command = [*COMMAND, "import", str(records), *to]
         sending = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
         try:
             eventually(lambda: sandbox.requests > 20, "some requests")
