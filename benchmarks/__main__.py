@@ -41,12 +41,12 @@ def main() -> None:
     arguments = parser.parse_args()
     count, runs = (QUICK, 1) if arguments.quick else (FULL, arguments.runs)
     print(f"{count:,} records, median of {runs}; Python {platform.python_version()}\n")
-    print(f"{'measure':<44} {'records/s':>12} {'lowest':>12} {'highest':>12}")
+    print(f"{'measure':<52} {'records/s':>12} {'lowest':>12} {'highest':>12}")
 
     def show(name: str, measure: Callable[[], float]) -> float:
         rates = measures.best_of(runs, measure)
         median = statistics.median(rates)
-        print(f"{name:<44} {median:>12,.0f} {min(rates):>12,.0f} {max(rates):>12,.0f}", flush=True)
+        print(f"{name:<52} {median:>12,.0f} {min(rates):>12,.0f} {max(rates):>12,.0f}", flush=True)
         return median
 
     for corpus in ("flat", "mixed"):
@@ -72,7 +72,7 @@ def main() -> None:
                 f"import at 75, {corpus}, over HTTP",
                 partial(measures.import_to_http, path, count, "combined", port),
             )
-            print(f"{'':<44} {rate / limit:>12.2f} of the limit")
+            print(f"{'':<52} {rate / limit:>12.2f} of the limit")
         _compared(show, count, Path(folder))
         for form in ("ndjson", "csv"):
             for size in SIZES[: 1 if arguments.quick else None]:
@@ -86,16 +86,23 @@ def _compared(show: Show, count: int, folder: Path) -> None:
     for latency in LATENCIES:
         where = f"answers after {latency * 1000:.0f} ms"
         with measures.null_server(latency) as port:
-            ours = show(
-                f"import of a table, {where}",
-                partial(measures.import_to_http, table, count, "combined", port, *TABLE),
-            )
+            kept = ("--map", str(measures.saved_map(few, port, *TABLE)))
+            ours = [
+                show(
+                    f"import of a table{how}, {where}",
+                    partial(measures.import_to_http, table, count, "combined", port, *more),
+                )
+                for how, more in (("", TABLE), (" by a map", kept))
+            ]
             for name, more in (("loop by hand", ()), ("loop with sessions", ("--session",))):
                 rate = show(
                     f"{name}, {where}",
                     partial(measures.by_hand, few, count // BY_HAND, port, *more),
                 )
-                print(f"{'':<44} {ours / rate:>11.1f}x is the import", flush=True)
+                looked, mapped = (each / rate for each in ours)
+                print(
+                    f"{'':<52} {looked:>11.1f}x is the import, {mapped:.1f}x by a map", flush=True
+                )
 
 
 if __name__ == "__main__":

@@ -107,12 +107,18 @@ def took(path: Path, port: int | None, *options: str) -> Took:
 
 
 def _memory(pid: int) -> int:
-    """Return the most memory that a process had so far; 0 once it ended. Linux only.
+    """Return the most memory that a process and those it began had so far. Linux only.
 
-    Not `ru_maxrss`, which begins with the memory of the process that forked it.
+    Nothing once it ended. Not `ru_maxrss`, which begins with the memory of the one that forked it.
     """
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) * 1024 if found else 0
+    try:
+        told = Path(f"/proc/{pid}/status").read_text()
+        begun = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:  # one that was begun ended just now
+        return 0
+    found = re.search(r"VmHWM:\s+(\d+) kB", told)
+    own = int(found[1]) * 1024 if found else 0
+    return own + sum(_memory(int(other)) for other in begun)
 
 
 def _size(state: Path) -> int:

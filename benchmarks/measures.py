@@ -71,6 +71,17 @@ def import_to_http(path: Path, count: int, limits: str, port: int, *more: str) -
     return count / _timed([str(path), *options], null_account(port))
 
 
+def saved_map(path: Path, port: int, *options: str) -> Path:
+    """Decide the columns of a table once, as `ingest plan --save` keeps them; return the map."""
+    kept = path.with_suffix(".toml")
+    command = [sys.executable, "-m", "ingest", "plan", str(path), "--to", "braze", *options]
+    environ = os.environ | null_account(port)
+    subprocess.run(
+        [*command, "--save", str(kept)], check=True, env=environ, stderr=subprocess.DEVNULL
+    )
+    return kept
+
+
 def by_hand(path: Path, count: int, port: int, *more: str) -> float:
     """Records per second of the loop that people write, start-up included."""
     url = f"http://127.0.0.1:{port}"

@@ -25,7 +25,7 @@ from ingest.forms import (
     flagged,
     without_credentials,
 )
-from ingest.proving import DOUBTFUL, Proof, Prover
+from ingest.proving import DOUBTFUL, Proof, Prover, Vouched
 from ingest.records import (
     ATTRIBUTES,
     KIND_UNKNOWN,
@@ -162,6 +162,22 @@ class Intake:
             some = slice(start, start + SLICE_LINES)
             yield self._judge(part, lines[some], numbers[some], now)
 
+    def take_vouched(
+        self, part: int, rows: Vouched, numbers: Sequence[int], now: float = 0.0
+    ) -> Iterator[Taken]:
+        """Judge objects as `take` judges their lines: what is vouched for need not be proven."""
+        rules = self._rules
+        if not (rules.validate and self._schema.provable) or rules.update_existing_only:
+            yield from self.take(part, rows.lines(), numbers, now)
+            return
+        # A doubtful row costs as much as a slice may: without one, all are one slice.
+        step = SLICE_LINES if rows.doubtful else max(1, len(rows))
+        for start in range(0, len(rows), step):
+            some = rows.cut(start, start + step) if rows.doubtful else rows
+            proof = some.proof(rules.largest)
+            lines = some.lines() if DOUBTFUL in proof.slots else some.fragments
+            yield self._judged(part, lines, numbers[start : start + step], proof, now)
+
     def unfit(
         self,
         part: int,
@@ -217,7 +233,11 @@ class Intake:
     def _judge(
         self, part: int, lines: Sequence[bytes], numbers: Sequence[int], now: float
     ) -> Taken:
-        proof = self._fast(lines)
+        return self._judged(part, lines, numbers, self._fast(lines), now)
+
+    def _judged(
+        self, part: int, lines: Sequence[bytes], numbers: Sequence[int], proof: Proof, now: float
+    ) -> Taken:
         if DOUBTFUL in proof.slots:
             return self._mixed(part, lines, numbers, proof, now)
         first = self._next(part, len(lines))

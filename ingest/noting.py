@@ -8,7 +8,6 @@ are durable too. Without a journal everything here is nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -44,7 +43,7 @@ class Noting:
         self._kinds = kinds
         self._hold = hold
         self._recording = recording
-        self._noted: dict[int, asyncio.Task[None]] = {}
+        self._noted: dict[int, int] = {}  # batch -> the token of its note
         self._doubted: set[int] = set()  # positions that go again, and may have arrived before
 
     # Reading
@@ -101,20 +100,18 @@ class Noting:
         """Note a batch that is about to be sent. Raises `LocalFailure`: then it must not be."""
         if self._recording is not None:
             positions = [column.positions for column in batch.columns]
-            token = self._recording.note(batch.id, positions)
-            self._noted[batch.id] = noted = asyncio.ensure_future(self._recording.durable(token))
-            noted.add_done_callback(_heard)
+            self._noted[batch.id] = self._recording.note(batch.id, positions)
+            self._recording.hurry()
 
     async def noted(self, batch: Batch) -> None:
         """Return when the note is durable. Raises `LocalFailure`: then the batch must not go."""
-        if (noted := self._noted.pop(batch.id, None)) is not None:
-            await noted
+        if self._recording is not None and (token := self._noted.pop(batch.id, None)) is not None:
+            await self._recording.durable(token)
 
     def withdraw(self, batch: Batch) -> None:
         """Take a note back: the batch was not sent."""
         if self._recording is not None:
-            if (noted := self._noted.pop(batch.id, None)) is not None:
-                noted.cancel()
+            self._noted.pop(batch.id, None)
             self._recording.conclude(batch.id, ())
 
     def doubted(self, batch: Batch) -> frozenset[tuple[int, int]]:
@@ -154,9 +151,3 @@ class Noting:
         columns = batch.columns
         ended = [columns[one.slot].positions[one.index] for one in disposition.verdicts]
         self._recording.conclude(batch.id, ended)
-
-
-def _heard(noted: asyncio.Task[None]) -> None:
-    """Take note of a failure that nobody may come to wait for: the first one ends the run."""
-    if not noted.cancelled():
-        noted.exception()

@@ -253,12 +253,14 @@ class ServerWord(msgspec.Struct, frozen=True):
 _NUMBER: Final = re.compile(r"\s*([+-]?[0-9]{1,15}(?:\.[0-9]{0,9})?)\s*")
 
 
-def server_word(response: Response) -> ServerWord:
+def server_word(response: Response, headers: Mapping[str, str] | None = None) -> ServerWord:
     """Read the rate-limit headers of either dialect, in any case. Never raises.
 
-    Where two headers ask for a wait, the longer one counts: a word only ever tightens.
+    `headers` are those of the response as `lowered` returns them, where somebody has them. Where
+    two of them ask for a wait, the longer one counts: a word only ever tightens.
     """
-    headers = lowered(response.headers)
+    if headers is None:
+        headers = lowered(response.headers)
     limit = _number(headers.get("x-ratelimit-limit"))
     remaining = _number(headers.get("x-ratelimit-remaining"))
     reset = _number(headers.get("x-ratelimit-reset"))

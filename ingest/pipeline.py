@@ -14,7 +14,6 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -329,11 +328,15 @@ class Pipeline:
 
     async def _permit(self, case: Case) -> bool:
         """Wait for the budget; return whether the request may still go then."""
+        cost = self._sink.endpoint.cost(case.batch)
+        granted = await self._throttle.at_once(cost, self.requests_in_flight)
+        if granted is not None:
+            case.granted_at = granted
+            return True
         try:
             async with asyncio.timeout(self._patience()) as self._permit_timeout:
                 case.granted_at = await self._throttle.acquire(
-                    self._sink.endpoint.cost(case.batch),
-                    in_flight=lambda: self.requests_in_flight,
+                    cost, in_flight=lambda: self.requests_in_flight
                 )
         except TimeoutError:
             return False
@@ -450,9 +453,15 @@ class Pipeline:
         """Return what says of a record of the batch whether a second copy changes nothing."""
         if not self._sink.endpoint.resendable:
             return lambda slot, index: False
-        # Cut out of its column once for all, and only if anybody asks.
-        fragments = cache(lambda slot: batch.columns[slot].fragments())
-        return lambda slot, index: self._sink.repeatable(slot, fragments(slot)[index])
+        fragments: dict[int, list[bytes]] = {}
+
+        def repeatable(slot: int, index: int) -> bool:
+            # Cut out of its column once for all, and only if anybody asks.
+            if slot not in fragments:
+                fragments[slot] = batch.columns[slot].fragments()
+            return self._sink.repeatable(slot, fragments[slot][index])
+
+        return repeatable
 
     def _hear(
         self, case: Case, answer: Answer, asked_delay: float, now: float, *, alone: bool

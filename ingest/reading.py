@@ -7,7 +7,7 @@ on where a source cut its blocks. Waits for nothing, and accounts for nothing.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ingest.intake import Intake, Taken
 from ingest.quota import Quota, cut
@@ -23,14 +23,26 @@ def judged(intake: Intake, block: Block, now: float) -> Iterator[Taken]:
     part = block.part
     for line, length in block.oversize:
         yield intake.oversize(part, line, length)
-    lines, numbers, at = block.lines(), block.numbers(), 0
+    numbers, at = block.numbers(), 0
+    take = _taking(intake, block, numbers, now)
     for row in block.unfit:
         stop = bisect_left(numbers, row.line)
-        yield from intake.take(part, lines[at:stop], numbers[at:stop], now)
+        yield from take(at, stop)
         told = (row.code, row.field, row.reason, row.raw, row.summary)
         yield intake.unfit(part, row.line, *told, who=row.who)
         at = stop
-    yield from intake.take(part, lines[at:], numbers[at:], now)
+    yield from take(at, len(numbers))
+
+
+def _taking(
+    intake: Intake, block: Block, numbers: Sequence[int], now: float
+) -> Callable[[int, int], Iterator[Taken]]:
+    """Return what judges some lines of a block: as they are, or as what is vouched for."""
+    part, vouched = block.part, block.vouched
+    if vouched is None:
+        lines = block.lines()
+        return lambda at, to: intake.take(part, lines[at:to], numbers[at:to], now)
+    return lambda at, to: intake.take_vouched(part, vouched.cut(at, to), numbers[at:to], now)
 
 
 def rationed(

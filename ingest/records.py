@@ -143,13 +143,13 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     partition: Partition = WHOLE
 
     def __len__(self) -> int:
-        return sum(map(len, self.columns))
+        return sum([len(column.sizes) for column in self.columns])
 
     @property
     def nbytes(self) -> int:
         """Bytes of all fragments and shared members with their commas, without the wrapping."""
         shared = len(self.partition.members)
-        return sum(len(column.data) for column in self.columns) + shared + bool(shared)
+        return sum([len(column.data) for column in self.columns]) + shared + bool(shared)
 
     def users(self) -> set[UserKey]:
         """Return the keys of all users that have a record in it."""

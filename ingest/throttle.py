@@ -85,10 +85,30 @@ class Throttle:
             if self._spacing:
                 await self._space(now, self._spacing)
                 now = await self._free(cost, in_flight)
-            self._budget.spend(now, cost)
-            self.grants += 1
-            self.granted += cost
+            self._spend(now, cost)
             return now
+
+    async def at_once(self, cost: float, in_flight: int) -> float | None:
+        """Do as `acquire` without a step of the loop; None, and nothing spent, if one has to wait.
+
+        What is spaced has to wait for its turn, unless it has come already.
+        """
+        if self._turn.locked():
+            return None
+        now = self._clock()
+        if self._budget.delay(now, cost, in_flight=in_flight):
+            return None
+        if self._spacing is not None:
+            if not self._spacing.has_capacity():
+                return None
+            await self._spacing.acquire()  # it has room, so this returns at once
+        self._spend(now, cost)
+        return now
+
+    def _spend(self, now: float, cost: float) -> None:
+        self._budget.spend(now, cost)
+        self.grants += 1
+        self.granted += cost
 
     def hear(
         self,

@@ -28,6 +28,7 @@ from ingest.outcomes import (
     Unavailable,
     Words,
     classify,
+    lowered,
     remarks_of,
     server_word,
 )
@@ -116,7 +117,9 @@ def test_every_status_has_an_outcome(status: int) -> None:
 @example(429, {"Retry-After": "\udcff"}, NOW)
 def test_server_word_is_total_and_sane(status: int, headers: dict[str, str], at: float) -> None:
     """Any headers give a word, and no number in it is nonsense."""
-    said = server_word(Response(status, headers, b"", at))
+    response = Response(status, headers, b"", at)
+    said = server_word(response)
+    assert said == server_word(response, lowered(headers))
     assert said.throttled == (status == 429)
     for wait in (said.retry_after, said.reset_in):
         assert wait is None or (math.isfinite(wait) and 0 <= wait <= MAX_WAIT)

@@ -50,7 +50,8 @@ def test_the_library_exports_what_it_lists() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_has_its_options(verb: str) -> None:
     """An option of the interface may be joined by others, and does not lose its name."""
-    command = cli.commands[verb]
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
     named = {
         name
         for option in command.params

@@ -14,7 +14,6 @@ from typing import assert_never
 import msgspec
 
 from ingest.cli.options import AUTO, COMBINED, PER_ARRAY, SendOptions
-from ingest.cli.sandbox import sandbox_key
 from ingest.errors import ConfigError
 from ingest.inflight import Fixed, InFlight
 from ingest.intake import BadField, Intake, IntakeRules
@@ -25,7 +24,6 @@ from ingest.pipeline import Pipeline, PipelineSettings
 from ingest.profiles import Caps, CapsLadder
 from ingest.rates import largest_cost
 from ingest.retry import RetryPolicy
-from ingest.sandbox.server import Sandbox, SandboxSettings
 from ingest.settings import parse_bytes, parse_duration, parse_in_flight, parse_share
 from ingest.sinks.base import Choice, Endpoint, HttpSink, Sink
 from ingest.sinks.file import FileSink
@@ -67,6 +65,10 @@ async def _opened(options: SendOptions, stack: AsyncExitStack) -> Sink:
         case "account":
             return account_sink(options)
         case "sandbox":
+            # A server is imported only by who asks for one.
+            from ingest.cli.sandbox import sandbox_key
+            from ingest.sandbox.server import Sandbox, SandboxSettings
+
             sandbox = Sandbox(SandboxSettings(key=sandbox_key(), faults=options.faults))
             await sandbox.start()
             stack.push_async_callback(sandbox.aclose)

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,8 +47,9 @@ from ingest.codec import dumps
 from ingest.errors import LocalFailure
 from ingest.pipeline import Pipeline
 from ingest.sinks.base import HttpSink, Sink
+from ingest.sources.apart import Apart, pays
 from ingest.sources.files import FileSource
-from ingest.sources.threaded import threaded
+from ingest.sources.threaded import Reading, threaded
 from ingest.tolerance import TooManyBad
 
 BAD_RECORDS: Final = 1
@@ -123,7 +124,8 @@ def _sent(source: Source, options: SendOptions, console: Console) -> _Ended:
     try:
         # First of all: what is wrong with the destination is told before a file is read twice, and
         # a run that goes on reads its tables as it did.
-        with journaled(source, options, console) as kept:
+        with ExitStack() as stack:
+            kept = stack.enter_context(journaled(source, options, console))
             run = None if kept is None else kept.run
             if run is not None and run.state == "finished" and run.report is not None:
                 say_finished(console, run)
@@ -132,12 +134,15 @@ def _sent(source: Source, options: SendOptions, console: Console) -> _Ended:
                 return _Ended(run.report, BAD_RECORDS if bad else 0, letters, before=True)
             if run is not None:
                 say_going_on(console, run)
+            reading: Reading = source
             if isinstance(source, Tables):
+                if pays(source):
+                    reading = stack.enter_context(Apart(source, source.columns))
                 if run is not None and PLANS in run.frozen:
                     go_by_frozen(source, run.frozen[PLANS], console)
                 else:
                     decide_columns(source, console, progress=options.progress != "none")
-            ended = run_loop(_send(source, options, console, kept))
+            ended = run_loop(_send(source, reading, options, console, kept))
     except LocalFailure as failure:
         if ended is None:
             raise
@@ -147,13 +152,17 @@ def _sent(source: Source, options: SendOptions, console: Console) -> _Ended:
 
 
 async def _send(
-    source: Source, options: SendOptions, console: Console, kept: Journaled | None
+    source: Source,
+    reading: Reading,
+    options: SendOptions,
+    console: Console,
+    kept: Journaled | None,
 ) -> _Ended:
     ended: _Ended | None = None
     try:
         async with opened_sink(options) as sink:
             name = new_run() if kept is None or kept.run is None else kept.run.name
-            ended = await _running(source, sink, options, console, name, kept)
+            ended = await _running(source, reading, sink, options, console, name, kept)
     except LocalFailure as failure:
         if ended is None:
             raise
@@ -164,6 +173,7 @@ async def _send(
 
 async def _running(
     source: Source,
+    reading: Reading,
     sink: Sink,
     options: SendOptions,
     console: Console,
@@ -191,7 +201,7 @@ async def _running(
                 {part: start.offset for part, start in starts.items()},
             )
         since = time.monotonic()
-        state, signals = await _to_its_end(source, pipeline, options, console)
+        state, signals = await _to_its_end(source, reading, pipeline, options, console)
         remember_caps(options, sink, pipeline.ladder)
         report = pipeline.balance.report(
             run=run,
@@ -227,12 +237,16 @@ def _letters(before: dict[str, int], path: Path, written: int) -> dict[str, int]
 
 
 async def _to_its_end(
-    source: Source, pipeline: Pipeline, options: SendOptions, console: Console
+    source: Source,
+    reading: Reading,
+    pipeline: Pipeline,
+    options: SendOptions,
+    console: Console,
 ) -> tuple[str, Signals]:
     shown = asyncio.create_task(
         Shown(pipeline, console, style=_style(options, console), total=source.total_bytes).run()
     )
-    running = asyncio.create_task(pipeline.run(threaded(source)))
+    running = asyncio.create_task(pipeline.run(threaded(reading)))
     with Signals(pipeline, running, console) as signals:
         try:
             state: str = await running

@@ -14,11 +14,15 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ingest.codec import dumps
+from ingest.columns.flat import Flat
 from ingest.columns.fragments import NOTHING, ROW_LENGTH, Field, Unfit, spelling_of
+from ingest.columns.grid import Grid
+from ingest.columns.judging import Judge
 from ingest.columns.names import ALIAS, FLAGS, IDENTITY, PAYLOAD, PRIMARIES, Path, field_of, path_of
 from ingest.columns.plan import Column, Plan
 from ingest.columns.times import zone_of
 from ingest.columns.values import texts_of, value_fragments
+from ingest.proving import Vouched
 
 Cells = Sequence[Any]
 Write = Callable[[Field, Cells, dict[int, Unfit]], list[bytes]]
@@ -43,11 +47,11 @@ class _Leaf:
     """A member whose value is a cell of one column."""
 
     def __init__(self, index: int, field: Field) -> None:
-        self._index: Final = index
+        self.place: Final = index
         self.field: Final = field
 
     def pieces(self, rows: _Slice) -> Iterable[bytes]:
-        return rows.write(self.field, rows.columns[self._index], rows.unfit)
+        return rows.write(self.field, rows.columns[self.place], rows.unfit)
 
 
 class _Constant:
@@ -149,6 +153,15 @@ class Encoder:
         self._close: Final = b"}" if plan.cdi else b"}}"
         # Beside a primary, an e-mail address of an attributes object is something to send.
         self._says: Final = plan.kind == "attributes" and not plan.cdi
+        # Where a row has all of its cells, there is something to send beside its identity.
+        self._always_says: Final = bool(self._content or self._contacts)
+        self._judge: Final = Judge(plan)
+        self._flat: Final = Flat(
+            (node.place, node.field)
+            for nodes in (self._primaries, self._contacts, self._flags, self._content)
+            for node in nodes
+            if isinstance(node, _Leaf)
+        )
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -163,17 +176,43 @@ class Encoder:
         """Do as `encode` for rows of Python values; None, and NaN, are cells without a value."""
         return self._encode(rows, self._write_values)
 
+    def vouch(self, rows: Sequence[Sequence[str]]) -> tuple[Vouched, Mapping[int, Unfit]] | None:
+        """Return what `encode` says, as columns: the objects, and row -> why for the others.
+
+        None where the objects of the plan, or of these rows, are not known to be good by columns.
+        """
+        if not self._judge.vouches or not rows or set(_widths(rows)) != {self._width}:
+            return None
+        columns = _columns_of(rows)
+        blanks = not (isinstance(rows, Grid) and rows.surely_lacks("", self.plan.null_text))
+        keys, doubtful = self._judge.keys(columns), self._judge.doubtful(columns, blanks=blanks)
+        if isinstance(rows, Grid) and rows.plain and not blanks and self._always_says:
+            fragments = self._flat.objects(columns, len(rows))
+            if fragments is not None:
+                return Vouched(self.plan.kind, fragments, keys, doubtful), {}
+        lines = self._lines(columns, len(rows), _write_texts)
+        unfit = {at: line for at, line in enumerate(lines) if not isinstance(line, bytes)}
+        start = len(self._open) - 1  # its last brace is the object's own
+        fragments = [line[start:-1] for line in lines if isinstance(line, bytes)]
+        if unfit:
+            kept = [at for at in range(len(rows)) if at not in unfit]
+            keys = [keys[at] for at in kept]
+            doubts = set(doubtful)
+            doubtful = [new for new, at in enumerate(kept) if at in doubts]
+        return Vouched(self.plan.kind, fragments, keys, doubtful), unfit
+
     def _write_values(self, field: Field, cells: Cells, unfit: dict[int, Unfit]) -> list[bytes]:
         return value_fragments(field, cells, self._zone, unfit)
 
     def _encode(self, rows: Sequence[Cells], write: Write) -> list[bytes | Unfit]:
         if not rows:
             return []
-        if set(map(len, rows)) == {self._width}:
-            return self._lines(rows, write)
-        right = [len(row) == self._width for row in rows]
+        widths = _widths(rows)
+        if set(widths) == {self._width}:
+            return self._lines(_columns_of(rows), len(rows), write)
+        right = [width == self._width for width in widths]
         kept = list(compress(rows, right))
-        lines = iter(self._lines(kept, write) if kept else ())
+        lines = iter(self._lines(_columns_of(kept), len(kept), write) if kept else ())
         return [
             next(lines) if fits else self._misfit(len(row))
             for row, fits in zip(rows, right, strict=True)
@@ -183,8 +222,8 @@ class Encoder:
         reason = f"the row has {cells} cells, and the header {self._width}"
         return Unfit(ROW_LENGTH, "", reason, "the row has too few or too many cells")
 
-    def _lines(self, rows: Sequence[Cells], write: Write) -> list[bytes | Unfit]:
-        part = _Slice(list(zip(*rows, strict=True)), len(rows), write)
+    def _lines(self, columns: Sequence[Cells], size: int, write: Write) -> list[bytes | Unfit]:
+        part = _Slice(columns, size, write)
         primary = _joined(self._primaries, part)
         contact = [list(node.pieces(part)) for node in self._contacts]
         flags = _joined(self._flags, part)
@@ -218,6 +257,14 @@ class Encoder:
         field.takes_objects = path == (PAYLOAD,)
         field.drops = column.on_bad_field == "drop"
         return field
+
+
+def _widths(rows: Sequence[Cells]) -> Sequence[int]:
+    return [len(rows.columns)] * len(rows) if isinstance(rows, Grid) else list(map(len, rows))
+
+
+def _columns_of(rows: Sequence[Cells]) -> Sequence[Cells]:
+    return rows.columns if isinstance(rows, Grid) else list(zip(*rows, strict=True))
 
 
 def _write_texts(field: Field, cells: Cells, unfit: dict[int, Unfit]) -> list[bytes]:

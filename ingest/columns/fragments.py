@@ -62,11 +62,14 @@ class Spelling(msgspec.Struct, frozen=True):
     """How the cells of a type are written, none of them empty.
 
     `all_of` writes a whole column, each cell after `prefix`, or returns None where a cell is not of
-    the type; `one` writes a cell alone, or returns None. They agree.
+    the type; `one` writes a cell alone, or returns None. They agree; so does `plain`, which returns
+    cells that need no escaping as they are written (between quotes, if `quoted`), or None.
     """
 
     all_of: Callable[[bytes, Sequence[str]], list[bytes] | None]
     one: Callable[[str], bytes | None]
+    plain: Callable[[Sequence[str]], Sequence[str] | None] = lambda cells: None
+    quoted: bool = True
 
 
 def encoded_texts(prefix: bytes, cells: Sequence[object]) -> list[bytes]:
@@ -99,7 +102,12 @@ def _verbatim(test: Callable[[Sequence[str]], bool]) -> Spelling:
         name = prefix.decode()
         return (name + "\n".join(cells).replace("\n", "\n" + name)).encode().split(b"\n")
 
-    return Spelling(all_of, lambda cell: cell.encode() if test([cell]) else None)
+    return Spelling(
+        all_of,
+        lambda cell: cell.encode() if test([cell]) else None,
+        lambda cells: cells if test(cells) else None,
+        quoted=False,
+    )
 
 
 def _each(one: Callable[[str], bytes | None]) -> Spelling:
@@ -114,7 +122,12 @@ def _each(one: Callable[[str], bytes | None]) -> Spelling:
             table[cell] = prefix + written
         return [table[cell] for cell in cells]
 
-    return Spelling(all_of, one)
+    def plain(cells: Sequence[str]) -> Sequence[str] | None:
+        written = {cell: one(cell) for cell in set(cells)}
+        table = {cell: piece.decode() for cell, piece in written.items() if piece is not None}
+        return list(map(table.__getitem__, cells)) if len(table) == len(written) else None
+
+    return Spelling(all_of, one, plain, quoted=False)
 
 
 def _switch(cell: str) -> bytes | None:
@@ -144,11 +157,14 @@ def _dates(zone: tzinfo | None, moment: bool) -> Spelling:
             return encoded_texts(prefix, cells)
         return encoded_texts(prefix, [zoned(cell, zone, moment=moment) for cell in cells])
 
-    return Spelling(all_of, one)
+    def plain(cells: Sequence[str]) -> Sequence[str] | None:
+        return cells if zone is None and all_times(cells) else None
+
+    return Spelling(all_of, one, plain)
 
 
 _SPELLINGS: Final = {
-    "string": Spelling(_texts, _text),
+    "string": Spelling(_texts, _text, lambda cells: cells),
     "value": Spelling(_texts, _text),
     "number": _verbatim(all_finite),
     "integer": _verbatim(all_integers),
@@ -196,6 +212,18 @@ class Field:
         rest = iter(written)
         # An empty `null` never gets as far: an empty cell is left out first.
         return [(self.unset if c == null else next(rest)) if c else b"" for c in cells]
+
+    def plain(self, cells: Sequence[str]) -> Sequence[str] | None:
+        """Return cells as they are written, without the prefix and quotes; None if it takes more.
+
+        None of them may be empty, unset or need escaping.
+        """
+        return self._spelling.plain(cells)
+
+    @property
+    def quoted(self) -> bool:
+        """Whether what `plain` returns stands between quotes."""
+        return self._spelling.quoted
 
     def written(self, cell: str) -> bytes | None:
         """Return a cell that is not empty alone, without the prefix; None if it is not fit."""

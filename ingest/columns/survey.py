@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ingest.columns.cells import GUESSES
+from ingest.columns.grid import Grid
 from ingest.columns.mapping import Rules, Told, kind_of, parsed_rules, type_of
 from ingest.columns.names import called
 from ingest.columns.plan import MOST_SAMPLES, UNDECIDED, Column, Plan, planned
@@ -84,14 +85,19 @@ class Survey:
         self.rows += len(rows)
         width = len(self._base.columns)
         numbers: Sequence[int] = range(first, first + len(rows))
+        if isinstance(rows, Grid) and len(rows.columns) == width:
+            blanks = not rows.surely_lacks("", self._null)
+            self._see(rows.columns, numbers, blanks=blanks)
+            return
         if set(map(len, rows)) - {width}:
             numbers = [n for n, row in zip(numbers, rows, strict=True) if len(row) == width]
             rows = [row for row in rows if len(row) == width]
-        if not rows:
-            return
-        columns = list(zip(*rows, strict=True))
+        if rows:
+            self._see(list(zip(*rows, strict=True)), numbers, blanks=True)
+
+    def _see(self, columns: Sequence[Sequence[str]], rows: Sequence[int], *, blanks: bool) -> None:
         for watch in self._watches:
-            watch.see(columns[watch.index], numbers, self._null)
+            watch.see(columns[watch.index], rows, self._null, blanks=blanks)
 
     def plan(self) -> Plan:
         """Return what is decided, by all rows so far."""
@@ -141,14 +147,19 @@ class _Watch:
         self._zoneless = 0
         self._broken: tuple[str, int] | None = None
 
-    def see(self, cells: Sequence[str], rows: Sequence[int], null: str) -> None:
-        """Look at the column's cells in some rows, whose numbers are `rows`."""
-        blanks = cells.count("") + (cells.count(null) if null else 0)
-        self._cells += len(cells) - blanks
+    def see(self, cells: Sequence[str], rows: Sequence[int], null: str, *, blanks: bool) -> None:
+        """Look at the column's cells in some rows, whose numbers are `rows`.
+
+        `blanks` false says that surely none of them is empty, or the text that unsets.
+        """
+        blank = 0
+        if blanks:
+            blank = cells.count("") + (cells.count(null) if null else 0)
+        self._cells += len(cells) - blank
         dated = "date" in self._open or self._column.type == "date"
         if not (self._open or dated or len(self._samples) < MOST_SAMPLES):
             return
-        kept = [c for c in cells if c and c != null] if blanks else cells
+        kept = [c for c in cells if c and c != null] if blank else cells
         if not kept:
             return
         if len(self._samples) < MOST_SAMPLES:

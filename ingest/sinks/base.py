@@ -326,10 +326,9 @@ class HttpSink:
         match reply:
             case Response():
                 outcome = self.wire.interpret(batch, reply)
-                word = server_word(reply)
-                request_id = reply.headers.get("X-Request-Id") or ""
-                if not request_id:
-                    request_id = lowered(reply.headers).get("x-request-id", "")
+                headers = lowered(reply.headers)
+                word = server_word(reply, headers)
+                request_id = headers.get("x-request-id", "")
                 if request_id:
                     request_id = quote(request_id, self.wire.secrets, REQUEST_ID_CHARS)
                 return Answer(outcome, word, request_id, reply.status)

@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from ingest.proving import Vouched
+
 BLOCK_BYTES: Final = 128 * 1024
 """Bytes of text per block: enough that a hop from a thread (some 50 us) is little beside the work
 on it, and that work (some 700 records) is no longer than the loop may be held, 2 ms. Twice as much
@@ -69,6 +71,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     `unfit` holds the rows that make no record; they lie between the lines, by their numbers, and
     both are in the order of the file. `next_line` is then the number of what follows the block.
     Without `resumable` no reading can begin there: a bad row has to be seen to judge the next.
+    Where a table's encoder knows the objects to be good, `vouched` holds them instead of `data`.
     """
 
     part: int
@@ -80,6 +83,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     unfit: tuple[Unfit, ...] = ()
     next_line: int = 0
     resumable: bool = True
+    vouched: Vouched | None = None
 
     def numbers(self) -> Sequence[int]:
         """Return the number in the file of each of `lines`."""
@@ -96,6 +100,8 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
     def lines(self) -> list[bytes]:
         """Return the lines without their ends (LF or CRLF); blank lines keep their place."""
+        if self.vouched is not None:
+            return self.vouched.lines()
         lines = self.data.split(NEWLINE)
         if not lines[-1]:
             lines.pop()

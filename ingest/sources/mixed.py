@@ -116,6 +116,12 @@ class MixedSource(Inputs):
             if not isinstance(source, FileSource)
         }
 
+    def alone(self) -> MixedSource:
+        """Return the same as it is now, without what a subclass adds: to be handed over."""
+        copy = MixedSource.__new__(MixedSource)
+        copy.__dict__ |= self.__dict__
+        return copy
+
     def go_by(self, plans: Mapping[Form, Mapping[Header, Any]]) -> None:
         """Take plans that were decided before: for their headers nothing is surveyed."""
         for form, source in self._sources.items():

@@ -24,6 +24,7 @@ class TableColumns:
         self._encoders: list[Encoder] = []
         self._headers: set[tuple[str, ...]] = set()
         self._absent: list[AbsentColumns] = []
+        self._elsewhere = Counter[str]()
 
     def survey(self, header: Sequence[str], /, *, guess: bool, typed: bool) -> Survey:
         """Return an empty survey. Raises `ConfigError` and `InputError` for what cannot be.
@@ -65,4 +66,8 @@ class TableColumns:
     @property
     def dropped(self) -> Counter[str]:
         """Column -> its cells left out so far (`on_bad_field`), in all inputs."""
-        return sum((Counter(encoder.dropped) for encoder in self._encoders), Counter[str]())
+        return sum((Counter(encoder.dropped) for encoder in self._encoders), self._elsewhere)
+
+    def note_dropped(self, cells: Counter[str]) -> None:
+        """Count cells that were left out by encoders of another process."""
+        self._elsewhere = self._elsewhere + cells

@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from ingest.columns.grid import cut
 from ingest.sources.base import MAX_LINE_BYTES, Block, Unfit, split_blocks
 
 TEXT_BYTES: Final = 64 * 1024
@@ -49,7 +50,7 @@ class Rows(msgspec.Struct):
     reads the same by itself.
     """
 
-    rows: list[list[str]]
+    rows: Sequence[list[str]]
     numbers: Sequence[int]
     stops: Sequence[int]
     unfit: list[Unfit]
@@ -147,7 +148,10 @@ class RowReader:
             text, doubtful = data.decode(), b"\0" in data
         except UnicodeDecodeError:
             text, doubtful = data.decode(errors="surrogateescape"), True
-        rows = None if self._spread or self._wary else self._quick(text, block)
+        rows = None
+        if not (self._spread or self._wary):
+            rows = None if doubtful else self._quickest(text, block)
+            rows = rows or self._quick(text, block)
         rest: Block | None = None
         again = False
         if rows is None:
@@ -162,6 +166,15 @@ class RowReader:
         if doubtful:
             self._sift(rows)
         return rows, rest, again
+
+    def _quickest(self, text: str, block: Block) -> Rows | None:
+        """Return the rows if they can be cut by the delimiter alone."""
+        grid = cut(text, self._delimiter)
+        if grid is None:
+            return None
+        first, end = block.first_line, block.first_line + len(grid)
+        numbers, stops = range(first, end), range(first + 1, end + 1)
+        return Rows(grid, numbers, stops, [], block.data, first, end, block.end_offset)
 
     def _quick(self, text: str, block: Block) -> Rows | None:
         """Return the rows if each is a line of its own and all can be read."""

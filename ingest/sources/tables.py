@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final, Protocol
 import msgspec
 
 from ingest.errors import InputError
+from ingest.proving import Vouched
 from ingest.sources.base import MAX_LINE_BYTES, Block, Start, Unfit, split_blocks
 from ingest.sources.dialects import UTF8, TableOptions, sniffed, transcoded
 from ingest.sources.formats import UTF8_BOM, conclusive, foreign, plain_name
@@ -74,6 +75,15 @@ class Encoding(Protocol):
 
     def encode_values(self, rows: Sequence[Sequence[Any]], /) -> Sequence[bytes | Refused]:
         """Do the same for rows whose values have types already."""
+        ...
+
+    def vouch(
+        self, rows: Sequence[Sequence[str]], /
+    ) -> tuple[Vouched, Mapping[int, Refused]] | None:
+        """Return what `encode` says, as columns: the objects, and row -> why for the others.
+
+        None where nothing is known of the objects; `encode` has to be asked then.
+        """
         ...
 
 
@@ -318,27 +328,34 @@ class Table:
 def encoded(found: Iterable[Rows], part: int, encoder: Encoding) -> Iterator[Block]:
     """Yield a block for some rows, with the number of each, and those that make no record."""
     for rows in found:
-        lines = encoder.encode(rows.rows) if rows.rows else ()
+        told = encoder.vouch(rows.rows) if rows.rows else None
+        data, refused, vouched = b"", dict[int, Refused](), None
+        if told is not None:
+            vouched, refused = told[0], dict(told[1])
+        elif rows.rows:
+            lines = encoder.encode(rows.rows)
+            good = [line for line in lines if type(line) is bytes]
+            data = b"\n".join(good)
+            if len(good) < len(lines):
+                refused = {at: why for at, why in enumerate(lines) if not isinstance(why, bytes)}
         unfit, numbers = rows.unfit, rows.numbers
-        refused = [at for at, line in enumerate(lines) if type(line) is not bytes]
         if refused:
             unfit = sorted(
-                [*unfit, *(_unfit(lines[at], rows, at) for at in refused)],
+                [*unfit, *(_unfit(why, rows, at) for at, why in refused.items())],
                 key=lambda row: row.line,
             )
-            left_out = set(refused)
-            numbers = [n for at, n in enumerate(numbers) if at not in left_out]
-            lines = [line for line in lines if type(line) is bytes]
+            numbers = [n for at, n in enumerate(numbers) if at not in refused]
         yield Block(
             part,
-            b"\n".join(lines),  # type: ignore[arg-type]  # what is no line was taken out
-            numbers[0] if lines else rows.first_line,
+            data,
+            numbers[0] if numbers else rows.first_line,
             rows.end_offset,
             rows.oversize,
             numbers,
             tuple(unfit),
             rows.next_line,
             rows.resumable,
+            vouched,
         )
 
 

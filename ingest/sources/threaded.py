@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Iterator
+from typing import Final, Protocol
 
-from ingest.sources.base import Block, BlockSource
+from ingest.sources.base import Block
 
 AHEAD: Final = 4
 """Blocks read and not yet asked for: enough that the loop never waits for a disk that keeps up."""
 
 
-async def threaded(source: BlockSource, *, ahead: int = AHEAD) -> AsyncIterator[Block]:
+class Reading(Protocol):
+    """What can be driven: nothing but its blocks is asked for."""
+
+    def blocks(self) -> Iterator[Block]: ...
+
+
+async def threaded(source: Reading, *, ahead: int = AHEAD) -> AsyncIterator[Block]:
     """Yield the blocks of a source without blocking the loop. Raises what the source raises."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[Block | BaseException | None] = asyncio.Queue()

@@ -72,6 +72,7 @@ class Recording:
         self._open = 1  # number of the group that is being filled
         self._committed = 0
         self._told = False  # whether anything was told since the last cut
+        self._hurried = False  # whether it will be waited for
         self._writing = False
         self._cut_at = -COMMIT_EVERY
         self._timer: asyncio.Handle | None = None
@@ -141,6 +142,11 @@ class Recording:
 
     # What is waited for
 
+    def hurry(self) -> None:
+        """Begin to commit what was told: somebody will wait for it, and does something else yet."""
+        self._hurried = True
+        self._hurry()
+
     async def durable(self, token: int | None = None) -> None:
         """Return when all that was told, up to a token if there is one, is on the disk.
 
@@ -199,7 +205,7 @@ class Recording:
 
     def _hurry(self) -> None:
         """Cut a group as soon as may be; after a commit under way that happens by itself."""
-        if self._writing:
+        if self._writing or self._failure is not None:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -213,7 +219,7 @@ class Recording:
         """Hand everything that was told since the last group to the thread."""
         self._timer, self._cut_at = None, self._loop.time()
         number, group = self._open, self.settling.cut()
-        self._open, self._told, self._writing = number + 1, False, True
+        self._open, self._told, self._hurried, self._writing = number + 1, False, False, True
         seconds = self.seconds
         future = self._loop.run_in_executor(self._thread, self._write, group, seconds)
         future.add_done_callback(functools.partial(self._written, number))
@@ -229,7 +235,7 @@ class Recording:
                     waiter.set_result(None)
         if error is not None:
             return
-        if self._waiters:
+        if self._waiters or self._hurried:
             self._hurry()
         elif self._told:
             self._tell()

@@ -1,0 +1,195 @@
+"""A source read in a process of its own: rows become objects beside the loop that sends them.
+
+Decides when that pays, and how blocks come over: a frame each, through a pipe that holds a few of
+them, so that the process waits while nobody asks. In one process, a thread that encodes and a loop
+that sends take turns at the interpreter, and lose more by it than a pipe costs.
+
+The process is begun before its work is known, for an interpreter takes a moment to start. It ends
+with its pipe: no frame can be handed over once whoever asked for it is gone, whatever ended that.
+It touches inputs alone, and knows neither destination nor journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import IO, Any, Final
+
+from ingest.errors import ConfigError, IngestError, InputError, LocalFailure
+from ingest.sources.base import Block
+from ingest.sources.mixed import MixedSource
+from ingest.sources.planning import TableColumns
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where pipes have the size that they have
+    fcntl = None  # type: ignore[assignment]
+
+PAYS_FROM: Final = 16_000_000
+"""Bytes of text tables from which a second process is worth its start: that takes 0.15 s of a core,
+as reading some 7 MB does."""
+
+PIPE_BYTES: Final = 1 << 20
+"""Bytes that a pipe should hold: some blocks, so that neither side waits for each."""
+
+_LENGTH_BYTES: Final = 8
+
+_SORTS: Final = (InputError, ConfigError, LocalFailure, IngestError)
+"""What errors of a source are; others of them are made of more than a sentence."""
+
+_START: Final = (
+    "import sys; sys.path[:] = sys.argv[1:]; from ingest.sources.apart import serve; serve()"
+)
+
+
+def pays(source: MixedSource) -> bool:
+    """Tell whether reading a source in a process of its own is worth it, and can be done."""
+    seekable = all(source.readable_again(part) for part in range(len(source)))
+    return seekable and source.tables_bytes >= PAYS_FROM and _cores() > 1
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Apart:
+    """Reads a source in another process, which is begun at once. Use it as a context.
+
+    `columns` are those of the source: cells that were left out there are counted in them. Raises
+    what the source raises, and `LocalFailure` if the process cannot be begun, or ends without a
+    word.
+    """
+
+    def __init__(self, source: MixedSource, columns: TableColumns) -> None:
+        self._source = source
+        self._columns = columns
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START, *sys.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,  # a stop is for the other to hear, and to decide
+            )
+        except OSError as error:
+            raise LocalFailure(
+                f"no process can be begun that reads the tables: {error.strerror}"
+            ) from error
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._into: Final[IO[bytes]] = self._process.stdin
+        self._out: Final[IO[bytes]] = self._process.stdout
+        self._asked = False
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, if it did not end by itself; whoever asks for a block hears of it."""
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(OSError):
+            self._into.close()
+        if not self._asked:
+            self._out.close()  # otherwise by who reads it, perhaps just now
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the blocks of the source as it is now, once; blocks the caller."""
+        self._asked = True
+        with self._out as out:
+            _widen(out)
+            try:
+                _write(self._into, (self._source.alone(), self._columns))
+                self._into.close()
+            except OSError:
+                raise self._ended() from None
+            dropped = Counter[str]()
+            while (found := _read(out)) is not None:
+                if isinstance(found, IngestError):
+                    raise found
+                block, so_far = found
+                if so_far != dropped:
+                    self._columns.note_dropped(so_far - dropped)
+                    dropped = so_far
+                if block is None:
+                    return
+                yield block
+            raise self._ended()
+
+    def _ended(self) -> LocalFailure:
+        return LocalFailure(
+            f"the process that reads the tables ended (status {self._process.wait()}). What was "
+            "sent is written down: run the same command again"
+        )
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # there is a limit of them all
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _write(pipe: IO[bytes], value: Any) -> None:
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    view = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+    while view:
+        view = view[pipe.write(view) :]
+
+
+def _read(pipe: IO[bytes]) -> Any:
+    """Return the value of the next frame, None where there is none any more."""
+    head = _exactly(pipe, _LENGTH_BYTES)
+    data = head and _exactly(pipe, int.from_bytes(head, "big"))
+    return pickle.loads(data) if data else None
+
+
+def _exactly(pipe: Any, size: int) -> bytearray | None:
+    data = bytearray(size)
+    view, done = memoryview(data), 0
+    while done < size:
+        got = pipe.readinto(view[done:])
+        if not got:
+            return None
+        done += got
+    return data
+
+
+# --- the other process --------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Read the source that comes through stdin; write its blocks to stdout."""
+    out = os.dup(1)
+    os.dup2(2, 1)  # whatever prints by accident must not come between the frames
+    with (
+        contextlib.suppress(BrokenPipeError),
+        open(0, "rb", buffering=0) as into,
+        open(out, "wb", buffering=0) as frames,
+    ):
+        work: tuple[MixedSource, TableColumns] | None = _read(into)
+        if work is not None:
+            _serve(*work, frames)
+    os._exit(0)  # nothing is left to be flushed, and the pipe may be gone
+
+
+def _serve(source: MixedSource, columns: TableColumns, out: IO[bytes]) -> None:
+    try:
+        for block in source.blocks():
+            _write(out, (block, columns.dropped))
+        _write(out, (None, columns.dropped))
+    except IngestError as error:
+        _write(out, _portable(error))
+
+
+def _portable(error: IngestError) -> IngestError:
+    """Return an error of the same sort and sentence that can be taken to pieces and back."""
+    sort = next(sort for sort in _SORTS if isinstance(error, sort))
+    return sort(str(error))
