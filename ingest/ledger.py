@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -22,7 +22,7 @@ from ingest.outcomes import Delivered
 from ingest.records import ATTRIBUTES, KINDS, Batch, UserKey, part_of, position
 from ingest.retry import TAKEN, Disposition, Verdict
 from ingest.sinks.base import Answer
-from ingest.state.dead_letters import DeadLetter, DeadLetterFile
+from ingest.state.dead_letters import DeadLetter, DeadLetterFile, Letters
 from ingest.superseding import MOST_LETTERS, Superseding
 
 SUMMARIES: Final[Mapping[str, str]] = {
@@ -59,33 +59,60 @@ def summary_of(verdict: Verdict) -> str:
     return f"refused by the destination: {said}"
 
 
+class Places(Protocol):
+    """What people and dead letters call the place of a record: its part, and its line there."""
+
+    def place(self, part: int, line: int) -> str:
+        """Return it for a sentence: `users.ndjson:17`."""
+        ...
+
+    def whence(self, part: int, line: int) -> dict[str, Any]:
+        """Return the `source` of a dead letter."""
+        ...
+
+
+class Named(msgspec.Struct, frozen=True):
+    """Places in inputs that have names: `name_of` a part."""
+
+    name_of: Callable[[int], str]
+
+    def place(self, part: int, line: int) -> str:
+        """Return the name and the line."""
+        return f"{self.name_of(part)}:{line}"
+
+    def whence(self, part: int, line: int) -> dict[str, Any]:
+        """Return the name and the line, as a dead letter has them."""
+        return {"name": self.name_of(part), "line": line}
+
+
 class Ledger:
     """Writes dead letters, then counts.
 
-    `kinds` names the kind of each slot, `name_of(part)` is what people call a part of the source,
+    `kinds` names the kind of each slot, `places` what people call the places of a source,
     `record_of(batch, slot, fragment)` the record as it came (the fragment itself, if not given),
-    `wall` the time of day in epoch seconds.
+    `wall` the time of day in epoch seconds, `balance` one that is gone on with.
     """
 
     def __init__(
         self,
-        dead_letters: DeadLetterFile,
+        dead_letters: Letters,
         *,
         kinds: Sequence[str],
-        name_of: Callable[[int], str],
+        places: Places,
         record_of: Callable[[Batch, int, bytes], bytes] = lambda batch, slot, fragment: fragment,
         wall: Callable[[], float] = time.time,
+        balance: Balance | None = None,
     ) -> None:
-        self.balance = Balance()
+        self.balance = balance or Balance()
         self.dead_letters = dead_letters
         self._kinds = kinds
-        self._name_of = name_of
+        self._places = places
         self._record_of = record_of
         self._wall = wall
         self._slots = [at for at, kind in enumerate(kinds) if kind == KINDS[ATTRIBUTES]]
         self._letters = Superseding()  # by positions
         self._recalled = Superseding()  # those of earlier processes, of which the lines are known
-        self._recalled_from = dead_letters
+        self._recalled_from: Letters = dead_letters
 
     def recall(self, letters: DeadLetterFile, parts: Mapping[str, int], key_of: KeyOf) -> None:
         """Go on with what earlier processes of the run wrote to `letters`, to mark it in time.
@@ -198,7 +225,7 @@ class Ledger:
                 ],
             )
         self._mark_superseded(batch, disposition)
-        self._count_verdicts(disposition, letters)
+        self._count_verdicts(batch, disposition, letters)
         if disposition.delivered:
             self._count_delivered(batch, answer, disposition.verdicts)
         self.balance.maybe_duplicated += disposition.duplicated
@@ -210,13 +237,16 @@ class Ledger:
         finally:
             self._recalled_from.close()
 
-    def _count_verdicts(self, disposition: Disposition, letters: Sequence[DeadLetter]) -> None:
+    def _count_verdicts(
+        self, batch: Batch, disposition: Disposition, letters: Sequence[DeadLetter]
+    ) -> None:
         verdicts, warned = disposition.verdicts, disposition.warned
         balance = self.balance
         for verdict, letter in zip(verdicts, letters, strict=False):  # those of pieces come after
             balance.settle(letter.kind, verdict.column)
         for verdict, letter in zip((*verdicts, *warned), letters, strict=True):
-            place = f"{letter.source['name']}:{letter.source['line']}"
+            rows = batch.columns[verdict.slot]
+            place = self._place(rows.positions[verdict.index], rows.lines[verdict.index])
             column = "warned" if letter.warned else verdict.column
             balance.explain(verdict.code, verdict.field, column, summary_of(verdict), place)
         taken = (verdict for verdict in (*verdicts, *warned) if verdict.column == TAKEN)
@@ -265,7 +295,7 @@ class Ledger:
                 self.balance.explain(remark.code, "", "warned", remark.summary, place, remark.count)
 
     def _source(self, position: int, line: int) -> dict[str, Any]:
-        return {"name": self._name_of(part_of(position)), "line": line}
+        return self._places.whence(part_of(position), line)
 
     def _somewhere(self, batch: Batch) -> str:
         """Return the place of any of the records of a batch: its first one's to its last one's."""
@@ -282,4 +312,4 @@ class Ledger:
         return f"{self._place(first, line)} to {self._place(last, last_line)}"
 
     def _place(self, position: int, line: int) -> str:
-        return f"{self._name_of(part_of(position))}:{line}"
+        return self._places.place(part_of(position), line)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ingest.acking import Acks
 from ingest.intake import Intake, Taken
 from ingest.ledger import Ledger
 from ingest.outcomes import Unanswered
@@ -29,7 +30,7 @@ class Noting:
     """Keeps a journal in step with a ledger; `recording` None: there is none.
 
     `kinds` names the kind of each slot, `hold(slot, fragment)` says whether a record that may have
-    arrived is held, and not sent again.
+    arrived is held, and not sent again. `acks` follows the messages that the records came in.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class Noting:
         kinds: tuple[str, ...],
         hold: Callable[[int, bytes], bool],
         recording: Recording | None = None,
+        acks: Acks | None = None,
     ) -> None:
         self._ledger = ledger
+        self._acks = acks
         self._kinds = kinds
         self._hold = hold
         self._recording = recording
@@ -62,11 +65,13 @@ class Noting:
         recording = self._recording
         if recording is None:
             self._ledger.take_in(taken)
-            return taken
-        taken = sift(taken, recording.settling, self._kinds, self._again)
-        self._ledger.take_in(taken)
-        invalid = [refusal.position for refusal in taken.refusals]
-        recording.take_in(part, intake.next_ordinal(part), invalid)
+        else:
+            taken = sift(taken, recording.settling, self._kinds, self._again)
+            self._ledger.take_in(taken)
+            invalid = [refusal.position for refusal in taken.refusals]
+            recording.take_in(part, intake.next_ordinal(part), invalid)
+        if self._acks is not None:
+            self._acks.took(part, taken)
         return taken
 
     def read(self, block: Block, intake: Intake) -> None:
@@ -74,6 +79,8 @@ class Noting:
         if self._recording is not None and block.resumable:
             ordinal = intake.next_ordinal(block.part)
             self._recording.begins(block.part, Place(ordinal, block.following, block.end_offset))
+        if self._acks is not None:
+            self._acks.read(block)
 
     def _again(self, chunk: Chunk, row: int) -> bool:
         """Deal with a record that may have arrived: count the copy, or hold it."""
@@ -134,20 +141,29 @@ class Noting:
         """
         self._ledger.settle(batch, answer, disposition, attempts=attempts)
         if self._recording is not None:
-            columns = batch.columns
-            held = [columns[one.slot].positions[one.index] for one in disposition.verdicts]
-            self._recording.settle(sorted(held))
+            self._recording.settle(sorted(_ended(batch, disposition)))
+        self._acknowledge(batch, disposition, all_ended=False)
 
     def settle(
         self, batch: Batch, answer: Answer, disposition: Disposition, *, attempts: int
     ) -> None:
         """Write down what became of a batch that was sent, letters first."""
         self._ledger.settle(batch, answer, disposition, attempts=attempts)
-        if self._recording is None:
+        all_ended = not disposition.pieces
+        if self._recording is not None:
+            ended = None if all_ended else _ended(batch, disposition)
+            self._recording.conclude(batch.id, ended)
+        self._acknowledge(batch, disposition, all_ended=all_ended)
+
+    def _acknowledge(self, batch: Batch, disposition: Disposition, *, all_ended: bool) -> None:
+        if self._acks is None:
             return
-        if not disposition.pieces:
-            self._recording.conclude(batch.id)
-            return
-        columns = batch.columns
-        ended = [columns[one.slot].positions[one.index] for one in disposition.verdicts]
-        self._recording.conclude(batch.id, ended)
+        verdicts = disposition.verdicts
+        staying = () if all_ended else {*batch.rows()} - {(one.slot, one.index) for one in verdicts}
+        self._acks.settle(batch, (*verdicts, *disposition.warned), staying)
+
+
+def _ended(batch: Batch, disposition: Disposition) -> list[int]:
+    """Return the positions of the records that have their end by a verdict."""
+    columns = batch.columns
+    return [columns[one.slot].positions[one.index] for one in disposition.verdicts]

@@ -13,24 +13,26 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from ingest.acking import Acks
 from ingest.agenda import Agenda
 from ingest.batcher import Batcher
 from ingest.errors import (
+    Halted,
     IngestError,
     InputError,
     LocalFailure,
 )
 from ingest.health import Health
 from ingest.inflight import Fixed, InFlight
-from ingest.intake import Intake
+from ingest.intake import Intake, Refusal
 from ingest.ledger import Ledger
 from ingest.noting import Noting
-from ingest.observer import LogObserver, Observer
+from ingest.observer import Answered, LogObserver, Observer
 from ingest.outcomes import (
     Delivered,
     Throttled,
@@ -51,10 +53,11 @@ from ingest.tolerance import Tolerance, TooManyBad
 State = Literal["running", "finished", "interrupted", "halted"]
 
 
-class PipelineSettings(msgspec.Struct, frozen=True):
+class DriverSettings(msgspec.Struct, frozen=True):
     """How a run waits. Times are in seconds, `memory` in bytes.
 
     Events with a time before `old_before` (a date, YYYY-MM-DD) bring a notice; empty: never.
+    With `patient` no answer ends the run: what would is tried again every minute (`halted`).
     After `limit` records, those of earlier processes included, no more are read. `max_bad` is how
     many bad ones halt the run.
     """
@@ -66,9 +69,10 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     old_before: str = ""
     limit: int | None = None
     max_bad: Tolerance | None = None
+    patient: bool = False
 
 
-class Pipeline:
+class Driver:
     """Delivers the records of a source to one sink, and accounts for every one.
 
     `clock` is a monotonic clock in seconds, `wall` the time of day in epoch seconds, `dice` a
@@ -84,11 +88,12 @@ class Pipeline:
         throttle: Throttle,
         in_flight: InFlight | Fixed,
         ledger: Ledger,
-        settings: PipelineSettings | None = None,
+        settings: DriverSettings | None = None,
         observer: Observer | None = None,
         dice: Callable[[], float] = random.random,
         clock: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.time,
+        acks: Acks | None = None,
     ) -> None:
         self.balance = ledger.balance
         self.state: State = "running"
@@ -101,7 +106,7 @@ class Pipeline:
         self.ladder = ladder
         self._throttle = throttle
         self._in_flight = in_flight
-        self._settings = settings = settings or PipelineSettings()
+        self._settings = settings = settings or DriverSettings()
         self._policy = settings.policy
         if not sink.endpoint.resendable:
             every_slot = frozenset(range(len(sink.endpoint.slots)))
@@ -128,9 +133,10 @@ class Pipeline:
             clock=self._clock,
             wall=wall,
         )
-        self._health = Health(sink.host, ladder)
+        self._health = Health(sink.host, ladder, patient=settings.patient)
         self._permit_timeout: asyncio.Timeout | None = None
         self._crash: BaseException | None = None
+        self._acks = acks
         self._noting = self._noting_in(None)
         self._changed = asyncio.Event()
         self._deliveries: set[asyncio.Task[Any]] = set()
@@ -149,7 +155,8 @@ class Pipeline:
         self._reader.begin_at(ordinals, offsets or {})
 
     def _noting_in(self, recording: Recording | None) -> Noting:
-        return Noting(self.ledger, self._sink.endpoint.kinds, self._holds, recording)
+        kinds = self._sink.endpoint.kinds
+        return Noting(self.ledger, kinds, self._holds, recording, self._acks)
 
     def _holds(self, slot: int, fragment: bytes) -> bool:
         """Whether a record that may have arrived is held, and not sent again."""
@@ -209,6 +216,38 @@ class Pipeline:
         if self.state == "running":
             self.state = "interrupted"
         self._stop()
+
+    @property
+    def halted(self) -> Halted | None:
+        """Why the destination forbids sending for now, where the run is patient; else None."""
+        return self._health.halted
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for more records."""
+        return self._agenda.enough
+
+    def offer(self, line: bytes, number: int) -> Refusal | None:
+        """Take in a line at once, whatever room there is, or nothing of it; return why nothing.
+
+        `number` is the line's. For whoever has records, and no source: `run` with one that ends
+        when no more come.
+        """
+        return self._reader.offer(line, number, self._noting)
+
+    async def room(self) -> None:
+        """Return when there is room for more records; one at a time may wait."""
+        await self._reader.room()
+
+    def hurry(self) -> None:
+        """Let what was read go without waiting for more."""
+        self._reader.take_offered(self._noting)
+        self._agenda.hurry()
+        self._wake()
+
+    def left(self) -> Iterator[Batch]:
+        """Yield what has no end, once `run` has returned: nothing of it will be sent any more."""
+        return self._agenda.left()
 
     @property
     def limited(self) -> bool:
@@ -492,6 +531,8 @@ class Pipeline:
         if self._permit_timeout is not None and (patience := self._patience()) is not None:
             # It went down while a permit is waited for, by its own word perhaps for hours.
             self._permit_timeout.reschedule(asyncio.get_running_loop().time() + patience)
+        seconds = now - case.sent_at
+        self._observer.answered(Answered(answer.status, seconds, len(batch)))
         if heard.notice:
             self._observer.notice(heard.notice)
         if heard.halt is not None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from ingest.agenda import Agenda
 from ingest.errors import InputError
-from ingest.intake import Intake, Taken
+from ingest.intake import Intake, Refusal, Taken
 from ingest.noting import Noting
 from ingest.observer import Observer
 from ingest.quota import Quota
@@ -21,6 +21,10 @@ from ingest.sources.base import Block
 
 YIELD_AFTER: Final = 0.002
 """Seconds of work on the loop after which others get their turn."""
+
+
+NOTHING_ELSE: Final = Block(0, b"", 0, 0, line_numbers=(), resumable=False)
+"""The end of a block, where lines come one by one: none of them was blank."""
 
 
 class Reader:
@@ -63,6 +67,7 @@ class Reader:
         self._offsets: dict[int, int] = {}
         self._room = asyncio.Event()
         self._said_old = False
+        self._gathered: asyncio.Handle | None = None
 
     @property
     def bytes_read(self) -> int:
@@ -112,6 +117,40 @@ class Reader:
             self._agenda.source_ended = True
             self._came()
 
+    def offer(self, line: bytes, number: int, noting: Noting) -> Refusal | None:
+        """Take a line in at once, whatever room there is, or nothing of it.
+
+        Returns why nothing was taken in, and has then accounted for nothing; else None. Lines that
+        are offered in one turn of the loop go on together, in the next one.
+        """
+        refusal = self._intake.gather(0, line, number, self._wall())
+        if refusal is None and self._gathered is None:
+            loop = asyncio.get_running_loop()
+            self._gathered = loop.call_soon(self.take_offered, noting)
+        return refusal
+
+    def take_offered(self, noting: Noting) -> None:
+        """Let what was offered go on now."""
+        if self._gathered is None:
+            return
+        self._gathered.cancel()
+        self._gathered = None
+        taken = noting.take_in(0, self._intake.gathered(), self._intake)
+        for chunk in taken.chunks:
+            self._agenda.add(chunk)
+        noting.read(NOTHING_ELSE, self._intake)
+        self._came()
+
+    async def room(self) -> None:
+        """Return when there is room for more."""
+        agenda = self._agenda
+        while agenda.enough:
+            agenda.reader_waits = True
+            self._came()
+            self._room.clear()
+            await self._room.wait()
+        agenda.reader_waits = False
+
     async def _take_in(self, block: Block, noting: Noting) -> None:
         agenda, since = self._agenda, self._clock()
         for found in self._judged(block, noting):
@@ -121,12 +160,7 @@ class Reader:
             for chunk in taken.chunks:
                 agenda.add(chunk)
             self._came()
-            while agenda.enough:
-                agenda.reader_waits = True
-                self._came()
-                self._room.clear()
-                await self._room.wait()
-                agenda.reader_waits = False
+            await self.room()
             if self._clock() - since >= YIELD_AFTER:
                 await asyncio.sleep(0)
                 since = self._clock()

@@ -58,6 +58,8 @@ class Throttle:
         self.grants = 0
         self.granted = 0.0
         """Requests that were granted so far, and what they cost."""
+        self.waited = 0.0
+        """Seconds that those waited to be granted."""
 
     @property
     def rate(self) -> float:
@@ -80,12 +82,14 @@ class Throttle:
         number of unanswered requests while waiting. A cancelled wait spends nothing. Raises
         `ConfigError` for a cost that no wait makes affordable.
         """
+        since = self._clock()
         async with self._turn:
             now = await self._free(cost, in_flight)
             if self._spacing:
                 await self._space(now, self._spacing)
                 now = await self._free(cost, in_flight)
             self._spend(now, cost)
+            self.waited += now - since
             return now
 
     async def at_once(self, cost: float, in_flight: int) -> float | None:

@@ -19,10 +19,11 @@ from ingest.codec import dumps, loads
 from ingest.errors import InputError
 from ingest.inflight import Fixed, InFlight
 from ingest.intake import Intake, IntakeRules
-from ingest.ledger import Ledger
+from ingest.ledger import Ledger, Named
 from ingest.limits import Budget, parse_rate
+from ingest.observer import Observer
 from ingest.outcomes import Delivered, Outcome
-from ingest.pipeline import Pipeline, PipelineSettings, State
+from ingest.pipeline import Driver, DriverSettings, State
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
 from ingest.retry import RetryPolicy
@@ -70,7 +71,7 @@ async def lines_of(lines: Iterable[bytes], *, broken: bool = False) -> AsyncIter
         raise InputError("in.ndjson broke off in the middle: it is truncated")
 
 
-class Notes:
+class Notes(Observer):
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -88,7 +89,7 @@ class Driven(msgspec.Struct):
     remained, and nothing was said of what is waited for.
     """
 
-    pipeline: Pipeline
+    pipeline: Driver
     sink: MemorySink
     notices: list[str]
     letters: list[dict[str, Any]]
@@ -124,7 +125,7 @@ class Setup(msgspec.Struct, kw_only=True):
     latency: float = 0.05
     in_flight: Fixed | InFlight | None = None
     rate: str = ""
-    settings: PipelineSettings = PipelineSettings()
+    settings: DriverSettings = DriverSettings()
     ladder: CapsLadder | None = None
     hold: Sequence[int] = ()
     letters: Path
@@ -155,7 +156,7 @@ def assembled(setup: Setup) -> Driven:
     policy = RetryPolicy(hold_unanswered=frozenset(setup.hold))
     notes = Notes()
     budget = Budget(parse_rate(setup.rate) if setup.rate else (), counts=setup.endpoint.counts)
-    pipeline = Pipeline(
+    pipeline = Driver(
         sink,
         intake=Intake(IntakeRules(largest=COMBINED.body_bytes - sink.overhead - 1), setup.schema),
         ladder=setup.ladder or CapsLadder((COMBINED,)),
@@ -164,7 +165,7 @@ def assembled(setup: Setup) -> Driven:
         ledger=Ledger(
             DeadLetterFile(setup.letters, run="r"),
             kinds=sink.endpoint.kinds,
-            name_of=lambda part: "in.ndjson",
+            places=Named(lambda part: "in.ndjson"),
             wall=clock,
         ),
         settings=msgspec.structs.replace(setup.settings, policy=policy),

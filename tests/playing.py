@@ -19,9 +19,10 @@ import msgspec
 from ingest.codec import loads
 from ingest.inflight import Fixed
 from ingest.intake import Intake, IntakeRules, Taken
-from ingest.ledger import Ledger
+from ingest.ledger import Ledger, Named
 from ingest.limits import Budget
-from ingest.pipeline import Pipeline, PipelineSettings, State
+from ingest.observer import Observer
+from ingest.pipeline import Driver, DriverSettings, State
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
 from ingest.retry import Disposition, RetryPolicy
@@ -67,13 +68,13 @@ class Played(msgspec.Struct):
 
     plan: Plan
     far: Far
-    pipeline: Pipeline
+    pipeline: Driver
     ended: dict[int, str]
     state: State
     letters: list[dict[str, Any]] = []
 
 
-class _Deaf:
+class _Deaf(Observer):
     """An observer that minds nothing."""
 
     def notice(self, text: str) -> None:
@@ -104,7 +105,7 @@ async def _played(wire: Wire, plan: Plan, path: Path) -> Played:
     ledger = _NotedLedger(
         DeadLetterFile(path, run="r"),
         kinds=endpoint.kinds,
-        name_of=str,
+        places=Named(str),
         record_of=wire.record_of,
         wall=lambda: NOW + clock(),
     )
@@ -116,14 +117,14 @@ async def _played(wire: Wire, plan: Plan, path: Path) -> Played:
     ladder = CapsLadder(plan.caps)
     largest = ladder.current.body_bytes - wire.overhead - 1
     budget = Budget(endpoint.limits)
-    pipeline = Pipeline(
+    pipeline = Driver(
         far,
         intake=Intake(IntakeRules(largest=largest), wire.schema),
         ladder=ladder,
         throttle=Throttle(budget, clock=clock, jitter=dice),
         in_flight=Fixed(plan.in_flight),
         ledger=ledger,
-        settings=PipelineSettings(policy=policy),
+        settings=DriverSettings(policy=policy),
         observer=_Deaf(),
         dice=dice,
         clock=clock,

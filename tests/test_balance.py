@@ -153,3 +153,25 @@ def test_a_report_tells_of_requests_and_reasons() -> None:
             "example": "users.ndjson:17",
         }
     ]
+
+
+def test_a_balance_is_printed_as_its_columns() -> None:
+    """Those that hold something, and what was read in any case."""
+    balance = Balance()
+    assert str(balance) == "read 0"
+    balance.read("event", 1_200)
+    balance.settle("event", "delivered", 1_199)
+    assert str(balance) == "read 1,200, delivered 1,199, pending 1"
+
+
+def test_what_is_given_back_was_never_read() -> None:
+    """Whoever reads it next counts it; what has its end stays."""
+    balance = Balance()
+    balance.read("event", 5)
+    balance.read("purchase", 2)
+    balance.settle("event", "delivered", 3)
+    balance.settle("purchase", "invalid", 2)
+    assert balance.give_back() == {"event": 2}
+    assert balance.count("pending") == 0
+    assert balance.count("read") == 5
+    assert balance.give_back() == {}

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from ingest.codec import loads
 from ingest.errors import LocalFailure
 from ingest.intake import Intake, IntakeRules
-from ingest.ledger import SUMMARIES, Ledger
+from ingest.ledger import SUMMARIES, Ledger, Named
 from ingest.outcomes import Delivered, Invalid, Remark, Unanswered, Words, remarks_of
 from ingest.records import EMPTY_COLUMN, KINDS, Batch, Column, ordinal_of, position
 from ingest.retry import Disposition, Verdict
@@ -29,7 +29,7 @@ def ledger(path: Path) -> Ledger:
     return Ledger(
         DeadLetterFile(path / "letters", run="r"),
         kinds=KINDS,
-        name_of=lambda part: f"part-{part}",
+        places=Named(lambda part: f"part-{part}"),
         wall=lambda: NOW,
     )
 
@@ -202,7 +202,7 @@ def test_a_piece_that_was_refused_is_a_warned_letter(tmp_path: Path) -> None:
     kept = Ledger(
         DeadLetterFile(tmp_path / "letters", run="r"),
         kinds=KINDS,
-        name_of=lambda part: f"part-{part}",
+        places=Named(lambda part: f"part-{part}"),
         record_of=lambda batch, slot, fragment: b'{"came":%b}' % fragment,
         wall=lambda: NOW,
     )

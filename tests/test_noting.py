@@ -15,11 +15,11 @@ from ingest.codec import loads
 from ingest.errors import LocalFailure
 from ingest.inflight import Fixed
 from ingest.intake import Intake, IntakeRules
-from ingest.ledger import Ledger
+from ingest.ledger import Ledger, Named
 from ingest.limits import Budget
 from ingest.noting import Noting
 from ingest.outcomes import Delivered, Outcome
-from ingest.pipeline import Pipeline, PipelineSettings
+from ingest.pipeline import Driver, DriverSettings
 from ingest.profiles import CapsLadder
 from ingest.records import EMPTY_COLUMN, Batch
 from ingest.retry import RetryPolicy
@@ -83,14 +83,14 @@ async def played(
     sink = MemorySink(script, 0.001, endpoint=endpoint)
     letters = DeadLetterFile(where / "letters", run="r")
     policy = RetryPolicy(hold_unanswered=frozenset((0, 1, 2) if hold else ()))
-    pipeline = Pipeline(
+    pipeline = Driver(
         sink,
         intake=Intake(IntakeRules(largest=COMBINED.body_bytes - sink.overhead - 1)),
         ladder=CapsLadder((COMBINED,)),
         throttle=Throttle(Budget(())),
         in_flight=Fixed(3),
-        ledger=Ledger(letters, kinds=sink.endpoint.kinds, name_of=lambda part: "in"),
-        settings=PipelineSettings(
+        ledger=Ledger(letters, kinds=sink.endpoint.kinds, places=Named(lambda part: "in")),
+        settings=DriverSettings(
             policy=policy,
             limit=limit,
             max_bad=None if max_bad is None else parse_tolerance(max_bad),
@@ -172,7 +172,7 @@ async def test_invalid_records_are_counted_once(tmp_path: Path) -> None:
 async def test_nothing_goes_out_that_could_not_be_noted(tmp_path: Path) -> None:
     """Law 11: a journal that fails ends the run before the batch is sent."""
     sink = MemorySink()
-    pipeline = Pipeline(
+    pipeline = Driver(
         sink,
         intake=Intake(IntakeRules()),
         ladder=CapsLadder((COMBINED,)),
@@ -181,7 +181,7 @@ async def test_nothing_goes_out_that_could_not_be_noted(tmp_path: Path) -> None:
         ledger=Ledger(
             DeadLetterFile(tmp_path / "letters", run="r"),
             kinds=sink.endpoint.kinds,
-            name_of=lambda part: "in",
+            places=Named(lambda part: "in"),
         ),
     )
     with Journal(tmp_path, power_safe=False) as journal:
@@ -250,7 +250,7 @@ async def test_a_journal_that_fails_is_told_once(tmp_path: Path) -> None:
     async def noted() -> None:
         letters = DeadLetterFile(tmp_path / "letters", run="r")
         letters.sync = fails  # type: ignore[method-assign]  # comes first in a commit
-        ledger = Ledger(letters, kinds=ENDPOINTS["track"].kinds, name_of=lambda part: "in")
+        ledger = Ledger(letters, kinds=ENDPOINTS["track"].kinds, places=Named(lambda part: "in"))
         with Journal(tmp_path, power_safe=False) as journal:
             run = journal.begin(IDENTITY, name="r", hash_of=hash_of, letters=letters, now=1.0)
             async with journal.record(run, ledger.balance, letters) as recording:

@@ -31,7 +31,7 @@ from ingest.outcomes import (
     Unauthorized,
     Unavailable,
 )
-from ingest.pipeline import PipelineSettings
+from ingest.pipeline import DriverSettings
 from ingest.profiles import Caps, CapsLadder
 from ingest.records import Batch, Partition
 from ingest.schemas import Encoded, TrackSchema
@@ -163,7 +163,7 @@ def test_linger(letters: Path) -> None:
             yield block
         await asyncio.sleep(10)
 
-    driven = drive(slow, Setup(letters=letters, settings=PipelineSettings(linger=2.0), latency=0.0))
+    driven = drive(slow, Setup(letters=letters, settings=DriverSettings(linger=2.0), latency=0.0))
     assert [(round(at, 3), records) for at, records in driven.sent] == [(2.0, 1), (10.0, 75)]
     assert driven.silent == 0
 
@@ -195,7 +195,7 @@ def test_a_slow_source_of_many_partitions_does_not_linger_for_each_in_turn(lette
 
     setup = Setup(
         letters=letters,
-        settings=PipelineSettings(linger=1.0),
+        settings=DriverSettings(linger=1.0),
         latency=0.0,
         schema=Campaigns(),
         script=script,
@@ -225,7 +225,7 @@ def test_memory_is_bounded(letters: Path, users: int, size: int) -> None:
     rows = sorted(range(count), key=lambda i: i % users) if users == 7 else range(count)
     lines = [event(f"u{i % users}", i, pad="x" * size) for i in rows]
     memory = 3_000_000
-    setup = Setup(letters=letters, latency=2.0, settings=PipelineSettings(memory=memory))
+    setup = Setup(letters=letters, latency=2.0, settings=DriverSettings(memory=memory))
     driven = drive(lines, setup)
     assert driven.columns == {"read": count, "delivered": count}
     assert driven.sink.same_user_overlaps == 0
@@ -260,7 +260,7 @@ def test_an_outage_fails_nothing(letters: Path, outage: float, reply: Outcome) -
         return reply if 2.0 <= now < 2.0 + outage else OK
 
     memory = 1_000_000
-    settings = PipelineSettings(memory=memory, give_up_after=12 * HOUR)
+    settings = DriverSettings(memory=memory, give_up_after=12 * HOUR)
     look = 0.05 if outage < HOUR else 1.03
     setup = Setup(script=script, letters=letters, settings=settings, rate="10/1s", look_every=look)
     driven = drive(mixed(9_000, 3_000), setup)
@@ -295,7 +295,7 @@ def test_giving_up(letters: Path, asked: float | None, longest: float) -> None:
     def script(batch: Batch, now: float) -> Outcome | Answer:
         return OK if now < 1.0 else Answer(DOWN, word, status=503)
 
-    settings = PipelineSettings(give_up_after=100.0)
+    settings = DriverSettings(give_up_after=100.0)
     setup = Setup(script=script, letters=letters, settings=settings, rate="10/1s")
     driven = drive(mixed(3_000, 3_000), setup)
     assert driven.state == "halted"
@@ -394,7 +394,7 @@ def test_a_429_now_and_then_does_not_keep_a_dead_destination_alive(letters: Path
     setup = Setup(
         script=script,
         letters=letters,
-        settings=PipelineSettings(give_up_after=1_800.0),
+        settings=DriverSettings(give_up_after=1_800.0),
         look_every=60.0,
     )
     driven = drive(mixed(2, 2), setup)
@@ -571,6 +571,6 @@ def test_a_halt_after_an_input_that_breaks_off_is_told(letters: Path) -> None:
 
 def test_old_events_bring_one_notice(letters: Path) -> None:
     """Whoever imports history is told once that live campaigns may fire on it."""
-    setup = Setup(letters=letters, settings=PipelineSettings(old_before="2026-11-02"))
+    setup = Setup(letters=letters, settings=DriverSettings(old_before="2026-11-02"))
     driven = drive(mixed(2_000, 100), setup)
     assert len([notice for notice in driven.notices if "campaigns" in notice]) == 1

@@ -16,7 +16,7 @@ from ingest.codec import dumps, loads
 from ingest.errors import LocalFailure
 from ingest.forms import Found, Misformed, records_of
 from ingest.intake import Intake, IntakeRules, Taken
-from ingest.ledger import Ledger
+from ingest.ledger import Ledger, Named
 from ingest.outcomes import Delivered
 from ingest.records import EMPTY_COLUMN, KINDS, Batch, Chunk, Column, UserKey
 from ingest.retry import Disposition, Verdict
@@ -40,7 +40,10 @@ class Process:
 
     def __init__(self, path: Path, *, before: Path | None = None) -> None:
         self.ledger = Ledger(
-            DeadLetterFile(path, run=RUN), kinds=KINDS, name_of=NAMES.__getitem__, wall=lambda: 0.0
+            DeadLetterFile(path, run=RUN),
+            kinds=KINDS,
+            places=Named(NAMES.__getitem__),
+            wall=lambda: 0.0,
         )
         self.intake = Intake(IntakeRules())
         if before is not None:

@@ -300,3 +300,15 @@ def test_too_many_users_for_the_limit_are_an_error_in_users(
         f"a request holds {cost:g} users, more than the rate limit of {named} (in users) ever "
         "grants: raise the rate, or put fewer users into a request"
     )
+
+
+def test_what_was_waited_for_grants_is_added_up() -> None:
+    """What a worker tells of how much the budget slows it."""
+
+    async def main() -> float:
+        waiting = throttle("10/1s")
+        for _ in range(20):
+            await waiting.acquire()
+        return waiting.waited - asyncio.get_running_loop().time()
+
+    assert abs(run(main())) < 1e-6

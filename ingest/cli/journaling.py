@@ -28,7 +28,7 @@ from ingest.sources.base import Start
 from ingest.sources.files import FileSource
 from ingest.sources.mixed import MixedSource
 from ingest.sources.remote import is_url
-from ingest.state.dead_letters import DeadLetterFile
+from ingest.state.dead_letters import DeadLetterFile, Letters
 from ingest.state.identity import Conflict, RunIdentity, conflict, fingerprint
 from ingest.state.journal import Journal, Run
 from ingest.state.settling import Settling
@@ -121,7 +121,7 @@ def begun(
     kept: Journaled,
     source: Source,
     sink: HttpSink,
-    letters: DeadLetterFile,
+    letters: Letters,
     options: SendOptions,
     *,
     name: str,

@@ -21,7 +21,10 @@ from ingest.cli.signals import SIGNAL_BASE
 from ingest.cli.streams import say
 from ingest.errors import IngestError
 
-VERBS: Final = ("import", "plan", "send", "replay", "sample", "verify", "status", "sandbox")
+VERBS: Final = (
+    *("import", "plan", "run", "check", "send"),
+    *("replay", "sample", "verify", "status", "sandbox"),
+)
 """The verbs in the order of a first acquaintance; each has a module of its own."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
+from ingest.assembly import AUTO, COMBINED, PER_ARRAY
 from ingest.cli.targets import DEFAULT, Target, sinks
 from ingest.cli.targets import target as target_of
 from ingest.errors import ConfigError
@@ -26,12 +27,6 @@ KIND_NAMES = {kind: kind for kind in KINDS} | {"events": "event", "purchases": "
 """Kinds as people write them: the plural is accepted."""
 
 PROGRESS = ("auto", "bar", "plain", "none")
-
-AUTO: Final = "auto"
-PER_ARRAY: Final = "per-array"
-COMBINED: Final = "combined"
-"""What `--limits` may be besides a number."""
-
 
 BEARER: Final = "bearer"
 

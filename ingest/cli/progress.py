@@ -19,8 +19,9 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from ingest.observer import Observer
 from ingest.pace import Fading, left, remaining
-from ingest.pipeline import Pipeline
+from ingest.pipeline import Driver
 from ingest.settings import format_bytes, format_duration
 from ingest.throttle import SPACED
 
@@ -54,7 +55,7 @@ SPINNER_PLAIN: Final = "|/-\\"
 """One for each picture; the second where a terminal knows no more than ASCII."""
 
 
-class Notices:
+class Notices(Observer):
     """The observer of a run: prints what a person should know, above the bar."""
 
     def __init__(self, console: Console) -> None:
@@ -86,7 +87,7 @@ class Watch:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Driver,
         total: int | None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -226,7 +227,7 @@ class Shown:
     """Shows a pipeline until it is cancelled. `total` is the bytes to read, None if unknown."""
 
     def __init__(
-        self, pipeline: Pipeline, console: Console, *, style: str, total: int | None
+        self, pipeline: Driver, console: Console, *, style: str, total: int | None
     ) -> None:
         self._console = console
         self._style = style

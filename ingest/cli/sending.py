@@ -45,7 +45,7 @@ from ingest.cli.streams import Talk
 from ingest.cli.tables import show_report
 from ingest.codec import dumps
 from ingest.errors import LocalFailure
-from ingest.pipeline import Pipeline
+from ingest.pipeline import Driver
 from ingest.sinks.base import HttpSink, Sink
 from ingest.sources.apart import Apart, pays
 from ingest.sources.files import FileSource
@@ -239,7 +239,7 @@ def _letters(before: dict[str, int], path: Path, written: int) -> dict[str, int]
 async def _to_its_end(
     source: Source,
     reading: Reading,
-    pipeline: Pipeline,
+    pipeline: Driver,
     options: SendOptions,
     console: Console,
 ) -> tuple[str, Signals]:
@@ -264,7 +264,7 @@ def _style(options: SendOptions, console: Console) -> str:
     return "bar" if console.is_terminal else "plain"
 
 
-def _status(pipeline: Pipeline, signals: Signals) -> int:
+def _status(pipeline: Driver, signals: Signals) -> int:
     if pipeline.error is not None:
         return pipeline.error.exit_status
     if signals.status is not None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from ingest.pipeline import Pipeline
+from ingest.pipeline import Driver
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -22,7 +22,7 @@ SIGNAL_BASE: Final = 128
 class Signals:
     """Hears signals while it is entered, for a run of `pipeline` that is the task `running`."""
 
-    def __init__(self, pipeline: Pipeline, running: asyncio.Task[Any], console: Console) -> None:
+    def __init__(self, pipeline: Driver, running: asyncio.Task[Any], console: Console) -> None:
         self._pipeline = pipeline
         self._running = running
         self._console = console

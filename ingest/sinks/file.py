@@ -35,9 +35,8 @@ class FileSink:
     cannot be opened.
     """
 
-    name: Final = "file"
-
     def __init__(self, path: str | os.PathLike[str], wire: Wire | None = None) -> None:
+        self.name: Final = "file"
         self._wire: Wire = wire or RowWire(ROWS["track"], name=self.name)
         self.path: Final = Path(path)
         self.endpoint: Final[Endpoint] = self._wire.endpoint

@@ -34,11 +34,6 @@ class MemorySink:
     requests that came while another one with one of their users was in flight.
     """
 
-    name: Final = "memory"
-    schema: Final = TrackSchema()
-    folding: Final = None
-    host: Final = "memory"
-
     def __init__(
         self,
         script: Script | None = None,
@@ -46,6 +41,11 @@ class MemorySink:
         *,
         endpoint: Endpoint = ENDPOINTS["track"],
     ) -> None:
+        # On the object, not on the class: for type checkers a protocol's properties are its own.
+        self.name: Final = "memory"
+        self.host: Final = "memory"
+        self.schema: Final = TrackSchema()
+        self.folding: Final = None
         self.endpoint: Final = endpoint
         self.overhead: Final = BodyShape(endpoint.slots).overhead
         self.delivered: list[list[bytes]] = [[] for _ in endpoint.slots]

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -75,16 +75,79 @@ class Unmarked(msgspec.Struct):
 _UNMARKED_LETTER: Final = typed(Unmarked)
 
 
+class Letters(Protocol):
+    """Where dead letters go. Every method raises `LocalFailure`: then nothing may be settled.
+
+    `path` is what people call it, `written` counts the letters of this run so far; `length` and
+    `cut` are those of a file, and 0 and nothing elsewhere. `relief` is asked for room on the disk.
+    """
+
+    path: Path
+    written: int
+    relief: Callable[[], bool]
+
+    @property
+    def length(self) -> int: ...
+    def cut(self, length: int) -> int: ...
+    def write(self, letters: list[DeadLetter], now: float) -> list[int | None]: ...
+    def mark(self, flags: Iterable[int]) -> None: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class LetterLines:
+    """Dead letters for whoever takes lines: a topic, a queue, a pipe, a function of the user's.
+
+    `take` is given lines of JSON without their ends, and must not block; what it does with them is
+    safe once `Durable` of whoever made it says so. Nothing can be marked there, so letters that
+    might be superseded later say "not known". `name` is what people call it.
+    """
+
+    def __init__(self, name: str, take: Callable[[list[bytes]], None], *, run: str) -> None:
+        self.path = Path(name)
+        self.written = 0
+        self.relief: Callable[[], bool] = lambda: False
+        self._take = take
+        self._run = run
+
+    @property
+    def length(self) -> int:
+        """Return 0: nothing can be cut away there."""
+        return 0
+
+    def cut(self, length: int) -> int:
+        """Do nothing: letters of records that are read again come twice."""
+        return 0
+
+    def write(self, letters: list[DeadLetter], now: float) -> list[int | None]:
+        """Hand letters over; `now` is wall-clock time in epoch seconds."""
+        at = _time(now)
+        self._take([b"".join(_encoded(self._run, one, at, keeps=False))[:-1] for one in letters])
+        self.written += len(letters)
+        return [None] * len(letters)
+
+    def mark(self, flags: Iterable[int]) -> None:
+        """Do nothing: no letter was told to have a flag."""
+
+    def sync(self) -> None:
+        """Do nothing: see `Durable`."""
+
+    def close(self) -> None:
+        """Do nothing: whoever takes lines is closed by whoever made it."""
+
+
 class DeadLetterFile:
     """Appends dead letters to a file that is made with the first of them.
 
-    `relief` is asked for room when the disk is full, and says whether it gave any.
+    `relief` is asked for room when the disk is full, and says whether it gave any. Without `marks`
+    no letter can be marked later, so that those which might have to be say "not known".
     """
 
-    def __init__(self, path: Path, *, run: str) -> None:
+    def __init__(self, path: Path, *, run: str, marks: bool = True) -> None:
         self.path = path
         self.written = 0
         self._run = run
+        self._marks = marks
         self._fd: int | None = None
         self._marking: int | None = None  # another one: what is open to append writes nowhere else
         self._unsynced = False
@@ -188,7 +251,7 @@ class DeadLetterFile:
         """
         if not letters:
             return []
-        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+        at = _time(now)
         try:
             try:
                 flags = self._append(letters, at)
@@ -199,8 +262,8 @@ class DeadLetterFile:
         except OSError as error:
             raise LocalFailure(
                 f"cannot write the dead letters to {self.path}: {error.strerror}. Nothing was "
-                "settled without its letter; make room or choose another --dead-letters, and "
-                "run the same command again"
+                "settled without its letter; make room or choose another file for dead "
+                "letters, and start again"
             ) from error
         self.written += len(letters)
         return flags
@@ -220,7 +283,7 @@ class DeadLetterFile:
         except OSError as error:
             raise LocalFailure(
                 f"the dead letters in {self.path} may not be on the disk: {error.strerror}. Check "
-                "the disk, and run the same command again"
+                "the disk, and start again"
             ) from error
 
     def _append(self, letters: list[DeadLetter], at: str) -> list[int | None]:
@@ -229,7 +292,8 @@ class DeadLetterFile:
             self._fd = open_lines(self.path)
         try:
             keeps = stat.S_ISREG(os.fstat(self._fd).st_mode)
-            encoded = [self._encode(letter, at, keeps=keeps) for letter in letters]
+            marks = keeps and self._marks
+            encoded = [_encoded(self._run, letter, at, keeps=marks) for letter in letters]
             data = b"".join(chain.from_iterable(encoded))
             append(self._fd, data)
             size = os.fstat(self._fd).st_size if keeps else 0
@@ -245,7 +309,7 @@ class DeadLetterFile:
         flags: list[int | None] = []
         for letter, (head, tail) in zip(letters, encoded, strict=True):
             flag += len(head)
-            flags.append(flag if keeps and letter.watched else None)
+            flags.append(flag if marks and letter.watched else None)
             flag += len(tail)
         return flags
 
@@ -261,30 +325,35 @@ class DeadLetterFile:
         except OSError as error:
             raise LocalFailure(
                 f"cannot {what} the dead letters in {self.path}: {error.strerror}. Mend that, or "
-                "choose another --dead-letters, and run the same command again"
+                "choose another file for dead letters, and start again"
             ) from error
 
-    def _encode(self, letter: DeadLetter, at: str, *, keeps: bool) -> tuple[bytes, bytes]:
-        """Return a letter with its end of line, cut where it says whether it is superseded."""
-        row: dict[str, Any] = {"v": 1, "run": self._run, "kind": letter.kind}
-        if letter.record is not None:
-            row["record"] = verbatim(letter.record)
-        else:
-            row["raw"] = (letter.raw or b"").decode("utf-8", "replace")
-            if letter.who is not None:
-                row["who"] = verbatim(letter.who)
-        row["column"] = letter.column
-        if letter.warned:
-            row["warned"] = True
-        row |= {
-            "code": letter.code,
-            "field": letter.field or None,
-            "reason": letter.reason,
-            "status": letter.status,
-            "attempts": letter.attempts,
-            "request_id": letter.request_id,
-            "at": at,
-        }
-        superseded = letter.superseded if keeps or not letter.watched else None
-        tail = b"%b,%b\n" % (dumps(superseded), dumps({"source": letter.source})[1:])
-        return dumps(row)[:-1] + _FLAG, tail
+
+def _time(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+
+
+def _encoded(run: str, letter: DeadLetter, at: str, *, keeps: bool) -> tuple[bytes, bytes]:
+    """Return a letter with its end of line, cut where it says whether it is superseded."""
+    row: dict[str, Any] = {"v": 1, "run": run, "kind": letter.kind}
+    if letter.record is not None:
+        row["record"] = verbatim(letter.record)
+    else:
+        row["raw"] = (letter.raw or b"").decode("utf-8", "replace")
+        if letter.who is not None:
+            row["who"] = verbatim(letter.who)
+    row["column"] = letter.column
+    if letter.warned:
+        row["warned"] = True
+    row |= {
+        "code": letter.code,
+        "field": letter.field or None,
+        "reason": letter.reason,
+        "status": letter.status,
+        "attempts": letter.attempts,
+        "request_id": letter.request_id,
+        "at": at,
+    }
+    superseded = letter.superseded if keeps or not letter.watched else None
+    tail = b"%b,%b\n" % (dumps(superseded), dumps({"source": letter.source})[1:])
+    return dumps(row)[:-1] + _FLAG, tail

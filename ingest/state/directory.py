@@ -66,11 +66,11 @@ class StateDirectory:
             if error.errno not in _BUSY:
                 raise LocalFailure(
                     f"cannot lock the state directory {self.path}: {error.strerror}. Choose a "
-                    "directory on a local disk with --state"
+                    "directory on a local disk for the state"
                 ) from error
             raise LocalFailure(
                 f"another ingest{_named(self._holder())} is using the state directory "
-                f"{self.path}. Wait until it ends, or choose another directory with --state"
+                f"{self.path}. Wait until it ends, or choose another directory for the state"
             ) from error
         with contextlib.suppress(OSError):  # only a courtesy to whoever comes next
             os.ftruncate(self._lock, 0)
@@ -115,7 +115,7 @@ def unusable(path: Path, error: OSError) -> LocalFailure:
     """Return the failure of a directory or file that cannot be used."""
     return LocalFailure(
         f"cannot use the state directory: {error.filename or path}: {error.strerror}. Choose "
-        "another one with --state, or mend its permissions"
+        "another one, or mend its permissions"
     )
 
 

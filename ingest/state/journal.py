@@ -20,7 +20,7 @@ import msgspec
 from ingest.balance import COLUMNS, Balance
 from ingest.codec import dumps, loads, typed
 from ingest.state import store
-from ingest.state.dead_letters import DeadLetterFile
+from ingest.state.dead_letters import DeadLetterFile, Letters
 from ingest.state.directory import StateDirectory, is_locked
 from ingest.state.identity import Conflict, RunIdentity, conflict
 from ingest.state.recording import Recording
@@ -135,7 +135,7 @@ class Journal:
         *,
         name: str,
         hash_of: Callable[[bytes], str],
-        letters: DeadLetterFile,
+        letters: Letters,
         frozen: dict[str, Any] | None = None,
         command: str = "",
         now: float,
@@ -198,7 +198,7 @@ class Journal:
         self,
         run: Run,
         balance: Balance,
-        letters: DeadLetterFile,
+        letters: Letters,
         *,
         hash_of: Callable[[bytes], str] | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -124,6 +124,11 @@ class Recording:
         self.settling.mind(at)
         return self._tell()
 
+    def forget(self, part: int) -> int:
+        """Note that a part, all of whose records have their end, was deleted, durably."""
+        self.settling.forget(part)
+        return self._tell()
+
     def relieve(self) -> bool:
         """Give the reserve back for want of room elsewhere; nothing new may be sent then.
 

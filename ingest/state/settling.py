@@ -70,7 +70,7 @@ class Kept(msgspec.Struct):
 class Group(msgspec.Struct, frozen=True):
     """Changes that are committed together. Numbers are absolute, never differences.
 
-    `gone` are ids of notes, `taken` ordinals and `places` by part.
+    `gone` are ids of notes, `taken` ordinals and `places` by part, `forgotten` parts.
     """
 
     settled: list[Change]
@@ -82,11 +82,12 @@ class Group(msgspec.Struct, frozen=True):
     counts: dict[CountKey, int]
     reasons: dict[ReasonKey, ReasonRow]
     letters_length: int
+    forgotten: list[int] = []
 
     def __bool__(self) -> bool:
         """Whether there is anything to write; a dead letter alone settles nothing."""
         changed = (self.settled, self.doubtful, self.notes, self.gone, self.taken, self.places)
-        return any((*changed, self.counts, self.reasons))
+        return any((*changed, self.counts, self.reasons, self.forgotten))
 
 
 class Settling:
@@ -125,6 +126,7 @@ class Settling:
         self._fresh: set[int] = set()  # notes that are in no group yet
         self._gone: list[int] = []
         self._taken_changed: set[int] = set()
+        self._forgotten: list[int] = []
         self._counts: dict[CountKey, int] = dict(kept.counts)
         self._reasons: dict[ReasonKey, ReasonRow] = dict(kept.reasons)
         _restore(balance, kept)
@@ -182,6 +184,15 @@ class Settling:
         """Note that a doubtful position was dealt with: its possible second copy is counted."""
         self.doubtful.discard(at, at + 1)
 
+    def forget(self, part: int) -> None:
+        """Note that a part, all of whose records have their end, is there no more."""
+        for ranges in (self.settled, self.doubtful):
+            ranges.discard(position(part, 0), position(part + 1, 0))
+        for kept in (self.taken, self.places, self._ahead):
+            kept.pop(part, None)
+        self._taken_changed.discard(part)
+        self._forgotten.append(part)
+
     # What is asked
 
     def is_new(self, at: int) -> bool:
@@ -209,9 +220,10 @@ class Settling:
             counts={key: n for key, n in counts.items() if self._counts.get(key, 0) != n},
             reasons={key: row for key, row in reasons.items() if self._reasons.get(key) != row},
             letters_length=self._letters_length(),
+            forgotten=self._forgotten,
         )
         self._counts, self._reasons = counts, reasons
-        self._gone = []
+        self._gone, self._forgotten = [], []
         self._fresh.clear()
         self._taken_changed.clear()
         return group

@@ -72,6 +72,9 @@ _TABLES: Final = (
 RUN_TABLES: Final = ("ranges", "notes", "taken", "places", "counts", "reasons")
 """What is kept of a run beside its row, until it is finished."""
 
+PART_TABLES: Final = ("ranges", "taken", "places")
+"""What of it is kept by part."""
+
 _CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NO_ROOM: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _NO_ACCESS: Final = {
@@ -161,7 +164,7 @@ def failure(path: Path, error: sqlite3.Error) -> LocalFailure:
     if code in _NO_ACCESS:
         return LocalFailure(
             f"cannot write the journal {path}: {error}. Mend the permissions of the state "
-            "directory, or choose another one with --state"
+            "directory, or choose another one"
         )
     return LocalFailure(f"the journal {path} failed: {error}. Run the same command again")
 
@@ -195,6 +198,10 @@ def write(
         db.executemany(
             "INSERT OR REPLACE INTO ranges VALUES (?,?,?,?,?)",
             [(*row, ordinal_of(stop)) for *row, stop in rows if stop is not None],
+        )
+    for table in PART_TABLES if group.forgotten else ():
+        db.executemany(
+            f"DELETE FROM {table} WHERE run=? AND part=?", [(run, part) for part in group.forgotten]
         )
     db.executemany("DELETE FROM notes WHERE run=? AND batch=?", [(run, n) for n in group.gone])
     db.executemany("INSERT INTO notes VALUES (?,?,?)", [(run, *note) for note in group.notes])
@@ -296,7 +303,7 @@ def _check_version(db: sqlite3.Connection, path: Path) -> None:
     if version != VERSION:
         raise LocalFailure(
             f"the journal {path} has version {version}, and this ingest knows version {VERSION}. "
-            "Use the ingest that wrote it, or choose another directory with --state"
+            "Use the ingest that wrote it, or choose another directory for the state"
         )
 
 

@@ -20,7 +20,8 @@ from ingest.cli.options import SendOptions, collected
 from ingest.codec import dumps, loads
 from ingest.errors import ConfigError
 from ingest.inflight import InFlight
-from ingest.pipeline import Pipeline
+from ingest.observer import Observer
+from ingest.pipeline import Driver
 from ingest.rates import largest_cost
 from ingest.samples import samples
 from ingest.sinks.base import Choice
@@ -34,7 +35,7 @@ EVERY = [
 ]
 
 
-class Heard:
+class Heard(Observer):
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -72,7 +73,7 @@ def options_of(destination: str, name: str, *, row: bool = False, **asked: Any) 
     return collected(values | asked, row=name if row else None)
 
 
-def pipeline_of(options: SendOptions, observer: Heard | None = None) -> Pipeline:
+def pipeline_of(options: SendOptions, observer: Heard | None = None) -> Driver:
     """Return the pipeline that the options ask for; nothing of it is started."""
     destination = options.target.destination
     sink = destination.open(

@@ -16,7 +16,7 @@ from rich.console import Console
 from ingest.cli.progress import Look, Notices, Shown, Watch, flowed, line_of, picture
 from ingest.inflight import Fixed
 from ingest.outcomes import Outcome, Unavailable
-from ingest.pipeline import PipelineSettings
+from ingest.pipeline import DriverSettings
 from ingest.profiles import Caps, CapsLadder
 from ingest.records import Batch
 from ingest.sources.base import Block
@@ -119,7 +119,7 @@ def test_an_outage_has_an_end_and_no_estimate(tmp_path: Path) -> None:
     def down(batch: Batch, now: float) -> Outcome:
         return OK if now < 10 else Unavailable(503, "503 Service Unavailable")
 
-    settings = PipelineSettings(give_up_after=300.0)
+    settings = DriverSettings(give_up_after=300.0)
     seen, _ = looks(setup(tmp_path, rate="20/1s", script=down, settings=settings))
     _, look = next((at, look) for at, look in seen if at > 60)
     assert look.left is None

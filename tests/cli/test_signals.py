@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from ingest.cli.signals import SIGNALS, Signals, in_flight
-from ingest.pipeline import Pipeline
+from ingest.pipeline import Driver
 
 INTERRUPTED_WHILE_STARTING = """
 import builtins, ingest.__main__ as start
@@ -68,7 +68,7 @@ async def test_the_second_signal_cancels_once_and_the_third_is_not_heard() -> No
     pipeline, out = Drained(), io.StringIO()
     running = asyncio.create_task(run())
     await draining.wait()
-    with Signals(cast(Pipeline, pipeline), running, Console(file=out, width=200)) as signals:
+    with Signals(cast(Driver, pipeline), running, Console(file=out, width=200)) as signals:
         for _ in range(4):
             os.kill(os.getpid(), signal.SIGTERM)
             for _ in range(3):

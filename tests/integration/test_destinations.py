@@ -90,6 +90,7 @@ def test_an_unknown_app_group_halts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["by user", "by kind"])
+@pytest.mark.alone
 def test_users_are_folded_and_the_budget_is_in_updates(tmp_path: Path, order: str) -> None:
     """1,500 users with two records each are 1,500 updates, in as few requests as these take."""
     pairs = [(attributes(f"u{n}", n=n), event(f"u{n}", n)) for n in range(1_500)]
@@ -111,6 +112,7 @@ def test_users_are_folded_and_the_budget_is_in_updates(tmp_path: Path, order: st
     assert len(one["events"]) == 1
 
 
+@pytest.mark.alone
 def test_mass_update_is_paced_without_bursts(tmp_path: Path) -> None:
     """40,000 users: at most 10,000 updates in any second, and nine tenths of that are used."""
     path = written(tmp_path / "in.ndjson", [attributes(f"u{n}", n=n) for n in range(40_000)])

@@ -202,6 +202,7 @@ def test_order_of_each_user_under_failures(tmp_path: Path) -> None:
         assert all(max(a) < min(b) for a, b in pairwise(requests))
 
 
+@pytest.mark.alone
 def test_many_users_go_side_by_side(tmp_path: Path) -> None:
     """With many users and some latency, enough requests are in flight without any tuning."""
     path = some(tmp_path, 30_000, users=30_000)
@@ -216,6 +217,7 @@ def test_many_users_go_side_by_side(tmp_path: Path) -> None:
 # --- 4: pace --------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_known_limit_is_used_and_kept(tmp_path: Path) -> None:
     """Just below the destination's limit: hardly a 429, and hardly anything of the rate unused."""
     path = some(tmp_path, 9_440)
@@ -238,6 +240,7 @@ def test_a_known_limit_is_used_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["classic", "mau"])
+@pytest.mark.alone
 def test_an_unknown_limit_is_learned(tmp_path: Path, dialect: str) -> None:
     """Far above the destination's limit by our own: few 429s, and every record once."""
     path = some(tmp_path, 6_400)

@@ -223,7 +223,7 @@ def test_a_file_that_cannot_be_made_is_a_local_failure(tmp_path: Path) -> None:
     """A folder in its place, or a file in place of its folder."""
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path, tmp_path / "file" / "letters"):
-        with pytest.raises(LocalFailure, match="choose another --dead-letters"):
+        with pytest.raises(LocalFailure, match="choose another file for dead letters"):
             DeadLetterFile(path, run="r").write([letter()], NOW)
 
 
@@ -307,3 +307,14 @@ def test_a_file_that_cannot_be_cut_is_said(tmp_path: Path) -> None:
     file.path.unlink()
     with pytest.raises(LocalFailure, match="cannot cut the dead letters"):
         file.cut(0)
+
+
+def test_a_file_without_marks_says_that_it_is_not_known(tmp_path: Path) -> None:
+    """Where nobody can mark a letter in time, it must not say that it is not superseded."""
+    letters = DeadLetterFile(tmp_path / "letters.ndjson", run="r", marks=False)
+    watched = DeadLetter("attributes", "rejected", "c", "", "why", {}, b"{}", watched=True)
+    event = DeadLetter("event", "rejected", "c", "", "why", {}, b"{}")
+    assert letters.write([watched, event], 0.0) == [None, None]
+    letters.close()
+    lines = (tmp_path / "letters.ndjson").read_bytes().splitlines()
+    assert [loads(line)["superseded"] for line in lines] == [None, False]

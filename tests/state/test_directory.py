@@ -58,7 +58,7 @@ def test_a_holder_that_left_no_name_is_somebody(tmp_path: Path) -> None:
 def test_a_path_that_is_no_directory_is_named(tmp_path: Path) -> None:
     """A file in its place, or a directory that cannot be made."""
     (tmp_path / "file").touch()
-    with pytest.raises(LocalFailure, match=r"cannot use the state directory: .*file.*--state"):
+    with pytest.raises(LocalFailure, match=r"cannot use the state directory: .*file.*another one"):
         StateDirectory(tmp_path / "file")
 
 

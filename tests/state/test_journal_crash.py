@@ -184,6 +184,6 @@ def test_a_read_only_disk_is_said(tmp_path: Path) -> None:
         timeout=PATIENCE,
     )
     assert done.returncode == 4
-    assert b"Read-only file system. Choose another one with --state" in done.stderr
+    assert b"Read-only file system. Choose another one" in done.stderr
     assert b"Traceback" not in done.stderr
     assert done.stdout == b"crashed\n"
