@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
+BROKERS_STAMP := $(VENV)/.brokers-installed
 
 # Processes that share the tests.
 WORKERS ?= 2
@@ -27,7 +28,7 @@ check: $(STAMP) ## what CI runs: format, lint, types, tests, full coverage of th
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n $(WORKERS) -m "not integration" --cov --cov-report=term
 
-integration: $(STAMP) ## run the slow tests: real processes, real sockets, faults
+integration: $(BROKERS_STAMP) ## run the slow tests: real processes, real sockets, faults
 	$(BIN)/pytest -q -m "integration and alone"
 	$(BIN)/pytest -q -n $(WORKERS) -m "integration and not alone"
 
@@ -74,6 +75,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" || true
 	$(call install,$(OURS),$(GROUPS))
 	touch $(STAMP)
+
+# Only for the queue that is served to the slow tests.
+$(BROKERS_STAMP): $(STAMP)
+	$(call install,,brokers)
+	touch $(BROKERS_STAMP)
 
 # Only for what we are compared with.
 $(BENCH_STAMP): $(STAMP)

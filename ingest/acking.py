@@ -37,6 +37,8 @@ class End(msgspec.Struct, frozen=True):
 
 DELIVERED: Final = End()
 
+HELD: Final = "held"
+
 
 class Acks:
     """Follows messages of a source from their reading to the end of their last record."""
@@ -121,7 +123,8 @@ class Acks:
                     self._note(part, line, _ended(end))
                 waiting = self._open[part]
                 left = waiting[line] - 1
-                if end is not None and end.column != TAKEN:
+                # What is held may have arrived: nobody may get it to send it again.
+                if end is not None and end.column not in (TAKEN, HELD):
                     self._bad[part].add(line)
                 elif left or line in self._bad[part]:
                     self._good[part].add(line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -19,7 +20,7 @@ from ingest.acking import Acks, End
 from ingest.assembly import Choices, paced, piped, rules_of
 from ingest.balance import Balance
 from ingest.codec import loads
-from ingest.errors import ConfigError, Halted, InvalidRecord, QueueFull
+from ingest.errors import ConfigError, Halted, IngestError, InvalidRecord, QueueFull
 from ingest.intake import Refusal
 from ingest.judging import LineJudge
 from ingest.ledger import Ledger, Named
@@ -45,8 +46,13 @@ FIRST: Final = 2
 LAST_ANSWERS: Final = 5.0
 """Seconds that requests in flight get for their answers once the time to drain is over."""
 
+LOOK_EVERY: Final = 0.05
+"""Seconds between two looks whether a full spool has room again."""
+
 YIELD_EVERY: Final = 100
 """Records put at once after which others get their turn: some 2 ms of work."""
+
+NOT_DELIVERED: Final = End("pending", "not-delivered", "", "the pipeline was closed before")
 
 WhenFull = Literal["wait", "raise", "spool"]
 OnDeadLetter = Callable[[dict[str, Any]], None]
@@ -107,6 +113,7 @@ class Pipeline:
         )
         self._sink = sink
         self._raises = when_full == "raise"
+        self._waits = when_full == "wait"
         self._directory = None if spool is None else Path(spool)
         self._spool_rules = SpoolRules(parse_bytes(spool_bytes, what="spool_bytes"))
         self._drain_timeout = parse_duration(drain_timeout, what="drain_timeout")
@@ -126,6 +133,7 @@ class Pipeline:
         )
         self._judge = LineJudge(rules_of(self._choices, sink, pace.ladder), sink.schema)
         self._next = FIRST
+        self._in_a_row = 0
         self._turn = asyncio.Lock()
         self._ended = asyncio.Event()
         self._flushing: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -150,6 +158,7 @@ class Pipeline:
         if self._directory is not None:
             blocks = await self._spooled(self._directory)
         self._running = asyncio.create_task(self._driver.run(blocks))
+        self._running.add_done_callback(self._ran)
 
     async def aclose(self) -> None:
         """Deliver what there is time for, then hand over, or keep, what is left, and say so.
@@ -159,17 +168,16 @@ class Pipeline:
         if self._running is None or self._closed:
             return
         self._closed = True
-        if self._kept is None:
-            self._driver.hurry()
-        self._ended.set()
-        if self._source is not None:
-            self._source.stop()
         try:
             await self._drained(self._running)
         finally:
-            self._give_up_what_is_left()
-            await self._stack.aclose()
-            await self._sink.aclose()
+            try:
+                self._give_up_what_is_left()
+            finally:
+                try:
+                    await self._stack.aclose()
+                finally:
+                    await self._sink.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -190,7 +198,8 @@ class Pipeline:
 
         Waits while there is no room, for `timeout` seconds at the most. Raises `InvalidRecord` for
         one that the destination would refuse, `QueueFull` if there is no room in time, `Halted`
-        while the destination forbids sending. What raises, or is cancelled, was not taken.
+        while the destination forbids sending. What raises, or is cancelled, was not taken; but with
+        a spool, one that is cancelled while it is brought to the disk may have been.
         """
         await self._put(line_of(record), timeout)
 
@@ -216,11 +225,10 @@ class Pipeline:
         """
         until = None if timeout is None else time.monotonic() + timeout
         count = 0
-        for count, record in enumerate(records, start=1):  # counted, and returned
+        for record in records:
             left = None if until is None else max(0.0, until - time.monotonic())
             await self.put(record, timeout=left)
-            if count % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
+            count += 1
         return count
 
     async def put_and_wait(
@@ -245,9 +253,15 @@ class Pipeline:
     async def flush(self) -> None:
         """Return when all that was put before has its end. Raises `Halted` if that cannot be."""
         self._check()
+        await self._all_ended()
+
+    async def _all_ended(self) -> None:
+        assert self._running is not None
         self._driver.hurry()
         done = self._all_before_now()
         while not done():
+            if self._running.done():
+                raise self._driver.error or Halted("the pipeline has ended")
             if self._driver.halted is not None:
                 raise self._driver.halted
             future = asyncio.get_running_loop().create_future()
@@ -264,7 +278,12 @@ class Pipeline:
     ) -> asyncio.Future[list[End]] | None:
         self._check()
         if self._kept is not None:
-            return await self._put_to_spool(self._kept, line, watched=watched)
+            return await self._put_to_spool(self._kept, line, patience, watched=watched)
+        self._in_a_row += 1
+        if self._in_a_row >= YIELD_EVERY:
+            self._in_a_row = 0
+            await asyncio.sleep(0)  # a loop that puts must not keep all others from theirs
+            self._check()
         if self._driver.full or self._turn.locked():
             if self._raises:
                 raise QueueFull("the queue is full: the destination is slower than what is put")
@@ -351,14 +370,20 @@ class Pipeline:
         return session.blocks()
 
     async def _put_to_spool(
-        self, found: Kept, line: bytes, *, watched: bool
+        self, found: Kept, line: bytes, patience: float | None, *, watched: bool
     ) -> asyncio.Future[list[End]] | None:
         for refusal in self._judge((line,), time.time()).values():
             self._refuse(refusal)
-        try:
-            appended = found.spool.append((line,))
-        except SpoolFull as error:
-            raise QueueFull(str(error)) from None
+        until = math.inf if patience is None else time.monotonic() + patience
+        while True:
+            try:
+                appended = found.spool.append((line,))
+                break
+            except SpoolFull as error:
+                if not self._waits or time.monotonic() >= until:
+                    raise QueueFull(str(error)) from None
+            await asyncio.sleep(LOOK_EVERY)
+            self._check()
         ends = self._acks.watch(appended.part, appended.line) if watched else None
         await found.spool.durable(appended)
         return ends
@@ -380,14 +405,35 @@ class Pipeline:
     async def _drained(self, running: asyncio.Task[Any]) -> None:
         try:
             async with asyncio.timeout(self._drain_timeout):
+                if self._kept is not None and not running.done():
+                    with suppress(IngestError):  # what cannot go is left in the spool
+                        await self._all_ended()
+                self._end_of_source()
                 await asyncio.shield(running)
         except TimeoutError:
+            self._end_of_source()
             self._driver.interrupt()
             await asyncio.wait((running,), timeout=LAST_ANSWERS)
         finally:
+            self._end_of_source()
             self._driver.interrupt()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    def _end_of_source(self) -> None:
+        """Let nothing more come, and what was put go without waiting for more."""
+        self._driver.hurry()
+        self._ended.set()
+        if self._source is not None:
+            self._source.stop()
+
+    def _ran(self, running: asyncio.Task[Any]) -> None:
+        """Let nobody wait for a driver that has ended, whatever ended it."""
+        self._acks.abandon(NOT_DELIVERED)
+        self._told(0, (), ())
+        for _, future in self._flushing:
+            if not future.done():
+                future.set_result(None)
 
     def _give_up_what_is_left(self) -> None:
         kinds, left = self._sink.endpoint.kinds, 0
@@ -395,14 +441,19 @@ class Pipeline:
             left += len(batch)
             if self._kept is None and self._on_dead_letter is not None:
                 for letter in _undelivered(batch, kinds, self._sink):
-                    self._on_dead_letter(letter)
+                    try:
+                        self._on_dead_letter(letter)
+                    except Exception as error:
+                        # The others are owed all the same.
+                        name = type(error).__name__
+                        log.error("on_dead_letter raised %s: a record is lost by it", name)
         if self._kept is not None:
-            if self._kept.spool.used and left:
+            left += (self._source.lag or 0) if self._source is not None else 0
+            if left:
                 log.warning("%s records are left in the spool: the next start sends them", left)
         elif left:
             whither = "handed to on_dead_letter" if self._on_dead_letter else "lost"
             log.warning("%s records were not delivered in time: %s", left, whither)
-        self._acks.abandon(End("pending", "not-delivered", "", "the pipeline was closed before"))
 
     def _dead(self, lines: list[bytes]) -> None:
         for line in lines:

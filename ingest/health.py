@@ -27,6 +27,7 @@ from ingest.outcomes import (
     Unavailable,
 )
 from ingest.profiles import CapsLadder
+from ingest.quoting import masked
 from ingest.records import Batch
 from ingest.retry import ABOUT_DATA
 
@@ -153,13 +154,13 @@ class Health:
         said: Said = "unavailable" if isinstance(outcome, Unavailable) else "unanswered"
         if cut_alone_since is not None and self.breaker.last_success > cut_alone_since:
             return Heard(said)  # others of its family were taken: it fails by its own fault
-        self._last_failure = outcome.reason
+        self._last_failure = masked(outcome.reason)
         if not self.breaker.failed(now, jitter, asked_delay):
             return Heard(said)
         return Heard(
             said,
-            f"{self._host} is down ({outcome.reason}): everything waits, and one request at a time "
-            "tries whether it is back",
+            f"{self._host} is down ({self._last_failure}): everything waits, and one request at a "
+            "time tries whether it is back",
         )
 
     def _refused(self, batch: Batch, outcome: Refused) -> Heard:
@@ -169,7 +170,8 @@ class Health:
             return Heard(said)
         halt = Halted(
             f"{self._host} refuses every request{self._so_far()} (the last answer: "
-            f"{outcome.status}, {outcome.reason}). Check the REST URL, the endpoint and --limits"
+            f"{outcome.status}, {masked(outcome.reason)}). Check the REST URL, the endpoint and "
+            "--limits"
         )
         return Heard(said, halt=halt)
 

@@ -207,7 +207,11 @@ class _Mapped:
         if not isinstance(value, dict):
             raise Unreadable("not-an-object", "", "the message is no object, so it has no paths")
         cells: dict[str, Any] = dict.fromkeys(self._named)
-        self._flatten(value, "", cells)
+        try:
+            self._flatten(value, "", cells)
+        except RecursionError:
+            reason = "the message is nested too deeply to be mapped"
+            raise Unreadable("too-deep", "", reason) from None
         encoder = self._encoder(tuple(cells))
         (line,) = encoder.encode_values([list(cells.values())])
         if isinstance(line, Unfit):

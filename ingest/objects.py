@@ -6,6 +6,7 @@ and that its times have a zone. The rest is judged by the documented rules when 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -121,6 +122,7 @@ class Purchase(_Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check(self.price, ("price",))
         _check(self.time, ("time",))
         _check(self.properties, ("properties",))
 
@@ -194,8 +196,13 @@ def _encoded(record: dict[str, Any]) -> bytes:
 
 
 def _check(value: Any, path: tuple[str, ...]) -> None:
-    """Refuse datetimes without a zone, wherever they stand: their moment is anybody's guess."""
-    if isinstance(value, datetime):
+    """Refuse what means something else once it is JSON, wherever it stands: NaN, a naive time."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            # JSON has no such number: as null, it would take the attribute off the profile.
+            field = ".".join(path)
+            raise InvalidRecord("not-json", field, f"'{field}' is no finite number")
+    elif isinstance(value, datetime):
         if value.tzinfo is None:
             field = ".".join(path)
             raise InvalidRecord(

@@ -561,6 +561,7 @@ class Driver:
 
     def _stop(self) -> None:
         self._stopping.set()
+        self._reader.make_room()  # whoever waits for room finds that there will be none
         self._wake()
 
     def _wake(self) -> None:

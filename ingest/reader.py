@@ -23,6 +23,9 @@ YIELD_AFTER: Final = 0.002
 """Seconds of work on the loop after which others get their turn."""
 
 
+MOST_OFFERED: Final = 256
+"""Lines that are offered in one turn of the loop and go on together: a slice of the intake's."""
+
 NOTHING_ELSE: Final = Block(0, b"", 0, 0, line_numbers=(), resumable=False)
 """The end of a block, where lines come one by one: none of them was blank."""
 
@@ -68,6 +71,7 @@ class Reader:
         self._room = asyncio.Event()
         self._said_old = False
         self._gathered: asyncio.Handle | None = None
+        self._offered = 0
 
     @property
     def bytes_read(self) -> int:
@@ -124,17 +128,22 @@ class Reader:
         are offered in one turn of the loop go on together, in the next one.
         """
         refusal = self._intake.gather(0, line, number, self._wall())
-        if refusal is None and self._gathered is None:
+        if refusal is not None:
+            return refusal
+        if self._gathered is None:
             loop = asyncio.get_running_loop()
             self._gathered = loop.call_soon(self.take_offered, noting)
-        return refusal
+        self._offered += 1
+        if self._offered >= MOST_OFFERED:
+            self.take_offered(noting)  # whoever offers without a pause has to see that it is full
+        return None
 
     def take_offered(self, noting: Noting) -> None:
         """Let what was offered go on now."""
         if self._gathered is None:
             return
         self._gathered.cancel()
-        self._gathered = None
+        self._gathered, self._offered = None, 0
         taken = noting.take_in(0, self._intake.gathered(), self._intake)
         for chunk in taken.chunks:
             self._agenda.add(chunk)
@@ -142,14 +151,16 @@ class Reader:
         self._came()
 
     async def room(self) -> None:
-        """Return when there is room for more."""
+        """Return when there is room for more, or nothing more is taken in."""
         agenda = self._agenda
-        while agenda.enough:
-            agenda.reader_waits = True
-            self._came()
-            self._room.clear()
-            await self._room.wait()
-        agenda.reader_waits = False
+        try:
+            while agenda.enough and not self._stopping():
+                agenda.reader_waits = True
+                self._came()
+                self._room.clear()
+                await self._room.wait()
+        finally:
+            agenda.reader_waits = False
 
     async def _take_in(self, block: Block, noting: Noting) -> None:
         agenda, since = self._agenda, self._clock()

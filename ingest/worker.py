@@ -293,8 +293,11 @@ class Ages:
     def read(self, block: Block, now: float) -> None:
         """Note when a block was read."""
         marks = self._marks.setdefault(block.part, deque())
-        if self._first(block.part) is None:
+        first = self._first(block.part)
+        if first is None:
             marks.clear()  # all before it have their end
+        while len(marks) > 1 and first is not None and marks[1][0] <= first:
+            marks.popleft()
         if not marks or now - marks[-1][1] >= MARK_SECONDS:
             numbers = [*block.numbers()[:1], *(row.line for row in block.unfit[:1])]
             marks.append((min(numbers, default=block.first_line), now))

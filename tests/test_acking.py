@@ -116,12 +116,13 @@ def test_messages_of_other_parts_are_others() -> None:
 
 
 def test_a_message_is_bad_if_nothing_of_it_was_delivered() -> None:
-    """Rejected or failed counts as bad, a warning does not, and one good record is enough."""
+    """Rejected or failed counts as bad, a warning or a doubt does not; one good one is enough."""
     verdicts: dict[int, list[str | None]] = {
         1: ["rejected"],
         2: ["delivered"],
         3: ["failed", None],
         4: [None, "held"],
+        5: ["held"],
     }
     told: dict[int, bool] = {}
 
@@ -136,7 +137,7 @@ def test_a_message_is_bad_if_nothing_of_it_was_delivered() -> None:
         for batch in batches_of([taken], 1):
             column = next(ends)
             acks.settle(batch, [Verdict(1, 0, column, "x", "x")] if column else [])
-    assert told == {1: True, 2: False, 3: False, 4: False}
+    assert told == {1: True, 2: False, 3: False, 4: False, 5: False}
 
 
 @pytest.mark.asyncio

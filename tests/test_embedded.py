@@ -11,7 +11,7 @@ import pytest
 
 from ingest.codec import loads
 from ingest.embedded import Pipeline
-from ingest.errors import ConfigError, Halted, InvalidRecord, QueueFull
+from ingest.errors import ConfigError, Halted, InvalidRecord, LocalFailure, QueueFull
 from ingest.objects import Attributes, Event, Purchase
 from ingest.observer import Answered, Observer
 from ingest.outcomes import Delivered, ItemError, Outcome, Unauthorized, Unavailable
@@ -290,6 +290,47 @@ async def test_an_observer_sees_every_request() -> None:
     assert all(one.seconds >= 0 for one in seen)
 
 
+@pytest.mark.asyncio
+async def test_a_loop_that_only_puts_is_bounded_and_lets_others_go_on() -> None:
+    """However little it waits by itself: memory is bounded, and the rest of the service runs."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    stuck = Stuck()
+    sink = MemorySink(stuck)
+    async with asyncio.timeout(PATIENCE), Pipeline(sink, memory="100KB", linger=SOON) as pipeline:
+        with pytest.raises(QueueFull):
+            for_ever = (event(f"u{n}") for n in range(100_000))
+            await pipeline.put_many(for_ever, timeout=0.1)
+        assert pipeline.balance.count("read") < 2_000
+        stuck.up = True
+    beside.cancel()
+    assert turns > 10
+
+
+@pytest.mark.asyncio
+async def test_nobody_waits_for_a_pipeline_that_has_ended(tmp_path: Path) -> None:
+    """Whatever ended it: a flush raises, a verdict is that there is none, a put raises."""
+
+    def broken(batch: Batch) -> Outcome:
+        raise LocalFailure("the disk is full")
+
+    pipeline = Pipeline(MemorySink(broken), linger=SOON, drain_timeout="10ms")
+    async with asyncio.timeout(PATIENCE), pipeline:
+        verdict = await pipeline.put_and_wait(event("u"))
+        assert verdict.column == "pending"
+        with pytest.raises(LocalFailure):
+            await pipeline.flush()
+        with pytest.raises(LocalFailure):
+            await pipeline.put(event("u"))
+
+
 # --- the spool --------------------------------------------------------------------------------
 
 
@@ -317,7 +358,13 @@ async def test_a_spool_keeps_what_was_not_delivered_for_the_next_start(tmp_path:
 @pytest.mark.asyncio
 async def test_a_full_spool_raises_and_takes_nothing(tmp_path: Path) -> None:
     """The byte cap is the bound; a bad record is refused before it is kept."""
-    pipeline = Pipeline(MemorySink(down), spool=tmp_path, spool_bytes="2KB", drain_timeout="1ms")
+    pipeline = Pipeline(
+        MemorySink(down),
+        spool=tmp_path,
+        spool_bytes="2KB",
+        when_full="spool",
+        drain_timeout="1ms",
+    )
     async with asyncio.timeout(PATIENCE), pipeline:
         with pytest.raises(InvalidRecord):
             await pipeline.put({"event": {"name": "x"}})

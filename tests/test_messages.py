@@ -116,6 +116,8 @@ def test_a_message_that_fits_no_mapping_is_unreadable() -> None:
     assert refused(messages, b"[1]").code == "not-an-object"
     assert refused(messages, b'{"user":{"id":1},"":2}').code == "not-mapped"
     assert refused(messages, b"{").code == "not-json"
+    deep = b'{"a":' * 1_000 + b"1" + b"}" * 1_000
+    assert refused(messages, deep).code == "too-deep"
     typed = {**ORDERS, "columns": {**ORDERS["columns"], "n": {"type": "number"}}}  # type: ignore[dict-item]  # a table of tables
     assert refused(Messages(mapping=typed), b'{"user":{"id":1},"n":"x"}').field
 

@@ -166,6 +166,16 @@ def test_what_cannot_be_right_is_refused_where_it_is_made(make: Any, code: str, 
     assert (caught.value.code, caught.value.field) == (code, field)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_in_json_is_refused(value: float) -> None:
+    """As null it would unset the attribute, and nobody would know."""
+    with pytest.raises(InvalidRecord, match="finite") as caught:
+        Attributes(external_id="u", values={"score": [value]})
+    assert caught.value.field == "score"
+    with pytest.raises(InvalidRecord):
+        line_of({"attributes": {"external_id": "u", "score": value}})
+
+
 def test_a_mapping_goes_as_it_is() -> None:
     """Any form of a record may be put as a mapping; what is no JSON, or has no zone, may not."""
     assert line_of({"purchase": {"a": 1}}) == b'{"purchase":{"a":1}}'

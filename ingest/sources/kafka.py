@@ -143,6 +143,7 @@ class KafkaSource:
                 raise self._failed
             session, self._offered = self._offered, None
             if session is not None:
+                session.taken = True
                 yield session
                 continue
             self._offer.clear()
@@ -268,8 +269,9 @@ class KafkaSource:
 
     async def _awaited(self, session: KafkaSession) -> None:
         session.give_up()
-        if self._offered is session:  # nobody took it
-            self._offered = None
+        if not session.taken:  # it has no partitions, or they were taken back too soon
+            if self._offered is session:
+                self._offered = None
             await session.end()
             return
         patience = self._settings.patience

@@ -92,6 +92,8 @@ class KafkaSession:
         self._given_up = asyncio.Event()
         self.begun = asyncio.Event()
         """Set once it is known what was settled before, or that the session is over."""
+        self.taken = False
+        """Whether anybody works on it, and will end it."""
         self.ended = asyncio.Event()
         """Set once `end` has done what it can."""
 

@@ -151,6 +151,7 @@ class DeadLetterFile:
         self._fd: int | None = None
         self._marking: int | None = None  # another one: what is open to append writes nowhere else
         self._unsynced = False
+        self._broken: OSError | None = None  # what was written since may not be on the disk
         self._closing = threading.Lock()  # so that no thread syncs what is just being closed
         self._length: int | None = None  # once known, kept in step: it is asked for every 10 ms
         self.relief: Callable[[], bool] = lambda: False
@@ -230,6 +231,8 @@ class DeadLetterFile:
         Raises `LocalFailure`.
         """
         with self._failing("write"), self._closing:
+            if self._broken is not None:
+                raise self._broken
             if not self._unsynced:
                 return
             self._unsynced = False  # before: what is written from now on is for the next time
@@ -237,8 +240,9 @@ class DeadLetterFile:
                 for fd in (self._fd, self._marking):
                     if fd is not None and stat.S_ISREG(os.fstat(fd).st_mode):
                         os.fsync(fd)
-            except OSError:
-                self._unsynced = True
+            except OSError as error:
+                # A disk tells of it once: to ask again would be told that all is well.
+                self._unsynced, self._broken = True, error
                 raise
 
     def write(self, letters: list[DeadLetter], now: float) -> list[int | None]:
@@ -281,6 +285,7 @@ class DeadLetterFile:
                 for fd in fds:
                     stack.callback(close_synced, fd)
         except OSError as error:
+            self._broken = self._broken or error
             raise LocalFailure(
                 f"the dead letters in {self.path} may not be on the disk: {error.strerror}. Check "
                 "the disk, and start again"
@@ -302,8 +307,11 @@ class DeadLetterFile:
         except OSError:
             # Opened anew, it is looked at anew: half a letter may still be there.
             with self._closing:
-                os.close(self._fd)
-                self._fd = None
+                fd, self._fd = self._fd, None
+                try:
+                    close_synced(fd)  # letters before this one may not be on the disk yet
+                except OSError as error:
+                    self._broken = self._broken or error
             raise
         self._length, self._unsynced = size, True
         flags: list[int | None] = []

@@ -113,8 +113,9 @@ class Keys:
         return None if found is None or found.is_over(self._wall(), self._window) else found
 
     async def durable(self) -> None:
-        """Return when all that was told is written down here. Raises `LocalFailure`."""
-        while self._fresh:
+        """Return when all that was told up to now is written down here. Raises `LocalFailure`."""
+        told = dict(self._fresh)  # and not what comes meanwhile, or a busy port would never be done
+        while any(self._fresh.get(key) is request for key, request in told.items()):
             if self._failure is not None:
                 raise self._failure
             if self._commit is None:
