@@ -305,9 +305,9 @@ async def test_a_loop_that_only_puts_is_bounded_and_lets_others_go_on() -> None:
     stuck = Stuck()
     sink = MemorySink(stuck)
     async with asyncio.timeout(PATIENCE), Pipeline(sink, memory="100KB", linger=SOON) as pipeline:
+        endless = (event(f"u{n}") for n in range(100_000))
         with pytest.raises(QueueFull):
-            for_ever = (event(f"u{n}") for n in range(100_000))
-            await pipeline.put_many(for_ever, timeout=0.1)
+            await pipeline.put_many(endless, timeout=0.1)
         assert pipeline.balance.count("read") < 2_000
         stuck.up = True
     beside.cancel()
