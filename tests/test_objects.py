@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ingest.codec import loads
 from ingest.errors import InvalidRecord
+from ingest.forms import Found
 from ingest.objects import (
     Alias,
     Attributes,
@@ -71,9 +72,10 @@ def test_a_typed_record_is_one_that_is_taken(record: Typed) -> None:
     assert b"\n" not in line
     schema = TrackSchema()
     (found,) = schema.read(line, None)
+    assert isinstance(found, Found)
     kind = {Attributes: "attributes", Event: "event", Purchase: "purchase"}[type(record)]
     assert found.kind == kind
-    _, problems = schema.examine(kind, found.record, NOW.timestamp(), validate=True)  # type: ignore[union-attr]
+    _, problems = schema.examine(kind, found.record, NOW.timestamp(), validate=True)
     assert [problem for problem in problems if problem.grade is Grade.ERROR] == []
 
 

@@ -28,7 +28,7 @@ from ingest.sources.planning import TableColumns
 try:
     import fcntl
 except ImportError:  # not on Windows, where pipes have the size that they have
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a system without it
 
 PAYS_FROM: Final = 16_000_000
 """Bytes of text tables from which a second process is worth its start: that takes 0.15 s of a core,

@@ -292,7 +292,7 @@ async def at_work(config: Configuration) -> AsyncIterator[Worker]:
 async def settled(worker: Worker, count: int) -> None:
     """Wait until so many records have their end."""
     balance = worker.balance
-    while balance.count("read") < count or balance.count("pending"):  # noqa: ASYNC110
+    while balance.count("read") < count or balance.count("pending"):  # noqa: ASYNC110  # nobody tells
         await asyncio.sleep(0.01)
 
 

@@ -61,7 +61,7 @@ class FakeQueue:
         try:
             await self._asked("receive")
             until = _now() + wait
-            while not (found := self._given(seconds)) and _now() < until:  # noqa: ASYNC110
+            while not (found := self._given(seconds)) and _now() < until:  # noqa: ASYNC110  # virtual time
                 await asyncio.sleep(0.25)
             return found
         finally:
