@@ -344,6 +344,10 @@ def _refused(
 ) -> Disposition:
     if outcome.status not in ABOUT_DATA:
         return _misdirected(batch, outcome, sent, weather, policy, jitter)
+    if weather.outage:
+        # One that refuses everything is tried again now and then, and that is no verdict (law 7).
+        # Where it is about this record after all, the next try, in better weather, says so again.
+        return Disposition(pieces=(Piece(None, sent),), delay=policy.refusal_delay * (1 + jitter))
     if len(batch) == 1:
         return _verdict_for_all(batch, "rejected", "refused", outcome.reason, outcome.status)
     if weather.bisected + 2 > policy.bisect_requests:

@@ -312,6 +312,18 @@ def test_a_400_with_indices_sends_the_others_at_once() -> None:
     assert found.delay == 0.0
 
 
+@pytest.mark.parametrize("records", [1, 3])
+def test_a_refusal_in_an_outage_is_no_verdict(records: int) -> None:
+    """One that refuses everything is only tried again: no record is given up or cut off for it."""
+    batch = batch_of([(0, f"u{n}") for n in range(records)])
+    found = said(batch, Refused(400, "no"), Tries(2), Weather(outage=True))
+    assert found.verdicts == ()
+    assert [piece.rows for piece in found.pieces] == [None]
+    assert found.pieces[0].tries == Tries(sends=3)
+    assert not found.bisecting
+    assert found.delay > 0
+
+
 def test_a_400_that_names_every_record_leaves_nothing() -> None:
     """All bad: all verdicts, no piece."""
     found = said(batch_of([(1, "u")]), Invalid(400, (ItemError(1, 0, "bad", "bad"),)))
