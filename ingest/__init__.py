@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     )
     from ingest.objects import Alias, Attributes, Event, Purchase, add, inc, remove, unset
     from ingest.observer import Answered, LogObserver, Observer
-    from ingest.sinks.appboy import AppboySink
-    from ingest.sinks.batchcep import BatchCepSink
     from ingest.sinks.braze import BrazeSink
     from ingest.sinks.file import FileSink
     from ingest.sinks.memory import MemorySink
@@ -33,9 +31,7 @@ if TYPE_CHECKING:
 _HOMES: Final = {
     "Alias": "ingest.objects",
     "Answered": "ingest.observer",
-    "AppboySink": "ingest.sinks.appboy",
     "Attributes": "ingest.objects",
-    "BatchCepSink": "ingest.sinks.batchcep",
     "BrazeSink": "ingest.sinks.braze",
     "ConfigError": "ingest.errors",
     "DestinationDown": "ingest.errors",
@@ -64,9 +60,7 @@ _HOMES: Final = {
 __all__ = [
     "Alias",
     "Answered",
-    "AppboySink",
     "Attributes",
-    "BatchCepSink",
     "BrazeSink",
     "ConfigError",
     "DestinationDown",

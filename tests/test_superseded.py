@@ -319,7 +319,8 @@ def test_what_could_not_be_synced_is_still_to_be(
         for _ in range(2):
             with pytest.raises(LocalFailure, match="broken"):
                 file.sync()
-    file.sync()
+    with pytest.raises(LocalFailure, match="broken"):
+        file.sync()  # a disk tells of it once, and would say now that all is well
     file.close()
 
 

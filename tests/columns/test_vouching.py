@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ingest.columns import Encoder, Options, Plan, Survey, Unfit
 from ingest.columns.grid import Grid, cut
 from ingest.intake import SLICE_LINES, Intake, IntakeRules, Taken
-from ingest.proving import Vouched
+from ingest.proving import DOUBTFUL, Vouched
 
 NAMES = st.sampled_from(
     ["email", "phone", "first_name", "country", "language", "gender", "dob", "plan", "visits",
@@ -201,6 +201,18 @@ def test_a_doubtful_row_is_judged_in_a_slice() -> None:
     [whole] = Intake(IntakeRules()).take_vouched(0, vouched(2_000, []), numbers)
     assert whole.read == {"attributes": 2_000}
     assert list(Intake(IntakeRules()).take_vouched(0, vouched(0, []), ())) == []
+
+
+def test_a_row_too_large_for_a_request_is_not_vouched_for() -> None:
+    """The encoder does not know what a request takes: the rules have the last word on it."""
+    largest = len(vouched(1, []).fragments[0])
+    rows = Vouched(
+        "attributes",
+        [*vouched(2, []).fragments, b'{"external_id":"long one"}' * 2],
+        ["u0", "u1", "u2"],
+    )
+    assert [row for row, slot in enumerate(rows.proof(largest).slots) if slot == DOUBTFUL] == [2]
+    assert DOUBTFUL not in rows.proof(2 * largest).slots
 
 
 def plan_of(names: str, **options: Any) -> Plan:
