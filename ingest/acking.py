@@ -71,12 +71,21 @@ class Acks:
         """Wait for a message no longer: its end is nobody's any more."""
         self._watched.pop((part, line), None)
 
-    def abandon(self, end: End) -> None:
-        """Tell everybody who waits that nothing more will come, with this end for what is open."""
+    def abandon(self, end: End, *, doubted: Iterable[Batch] = (), doubt: End = DELIVERED) -> None:
+        """Tell everybody who waits that nothing more will come, with this end for what is open.
+
+        What is `doubted` may have arrived, and its end is `doubt`.
+        """
+        unsure = {
+            (part_of(at), line)
+            for batch in doubted
+            for column in batch.columns
+            for at, line in zip(column.positions, column.lines, strict=True)
+        }
         watched, self._watched = self._watched, {}
-        for future, ends in watched.values():
+        for message, (future, ends) in watched.items():
             if not future.done():
-                future.set_result([*ends, end])
+                future.set_result([*ends, doubt if message in unsure else end])
 
     # Reading
 

@@ -128,13 +128,20 @@ class Agenda:
         else:
             self._split(case, pieces, due)
 
-    def left(self) -> Iterator[Batch]:
-        """Give up, and yield all that has no end, in batches: nothing can be sent after that."""
+    def doubted(self) -> Iterator[Batch]:
+        """Yield what has no end, and may have arrived all the same."""
+        return (case.batch for case in self._resends.unsettled() if case.tries.doubted)
+
+    def left(self) -> Iterator[tuple[Batch, bool]]:
+        """Give up, and yield all that has no end, in batches, and whether it may have arrived.
+
+        Nothing can be sent after that.
+        """
         for case in list(self._resends.unsettled()):
-            yield case.batch
+            yield case.batch, case.tries.doubted
             self._batcher.release(self._resends.settle(case))
         while (batch := self._batcher.take(self._ladder.current, partial=True)) is not None:
-            yield batch
+            yield batch, False
             self._batcher.release(batch.users())
 
     # What it tells of the others
@@ -150,12 +157,15 @@ class Agenda:
 
     def failing_since(self, case: Case) -> float:
         """Return since when a success of another request tells of this one's records."""
-        since = self.cut_since(case) if case.tries.suspect else None
+        since = self.suspect_since(case)
         return since if since is not None else case.failed_at or case.sent_at
 
-    def cut_since(self, case: Case) -> float | None:
-        """When the family of a case was bisected first; None if it was not."""
-        return self._resends.bisecting_since(case.batch.family)
+    def suspect_since(self, case: Case) -> float | None:
+        """When the family of a suspect was bisected first; None of what is none.
+
+        A piece that was only packed again is none, even if another one of its family is.
+        """
+        return self._resends.bisecting_since(case.batch.family) if case.tries.suspect else None
 
     def cuts(self, case: Case) -> int:
         """Requests that the bisecting of its family has cost, or will."""

@@ -52,7 +52,15 @@ LOOK_EVERY: Final = 0.05
 YIELD_EVERY: Final = 100
 """Records put at once after which others get their turn: some 2 ms of work."""
 
-NOT_DELIVERED: Final = End("pending", "not-delivered", "", "the pipeline was closed before")
+NOT_DELIVERED: Final = End(
+    "pending", "not-delivered", "", "the pipeline was closed before it was delivered"
+)
+UNANSWERED: Final = End(
+    "pending",
+    "unanswered",
+    "",
+    "the pipeline was closed before the destination answered: it may have arrived",
+)
 
 WhenFull = Literal["wait", "raise", "spool"]
 OnDeadLetter = Callable[[dict[str, Any]], None]
@@ -429,7 +437,7 @@ class Pipeline:
 
     def _ran(self, running: asyncio.Task[Any]) -> None:
         """Let nobody wait for a driver that has ended, whatever ended it."""
-        self._acks.abandon(NOT_DELIVERED)
+        self._acks.abandon(NOT_DELIVERED, doubted=self._driver.doubted(), doubt=UNANSWERED)
         self._told(0, (), ())
         for _, future in self._flushing:
             if not future.done():
@@ -437,10 +445,11 @@ class Pipeline:
 
     def _give_up_what_is_left(self) -> None:
         kinds, left = self._sink.endpoint.kinds, 0
-        for batch in self._driver.left():
+        for batch, doubted in self._driver.left():
             left += len(batch)
             if self._kept is None and self._on_dead_letter is not None:
-                for letter in _undelivered(batch, kinds, self._sink):
+                end = UNANSWERED if doubted else NOT_DELIVERED
+                for letter in _undelivered(batch, kinds, self._sink, end):
                     try:
                         self._on_dead_letter(letter)
                     except Exception as error:
@@ -467,7 +476,9 @@ class Pipeline:
                 )
 
 
-def _undelivered(batch: Batch, kinds: tuple[str, ...], sink: Sink) -> Iterable[dict[str, Any]]:
+def _undelivered(
+    batch: Batch, kinds: tuple[str, ...], sink: Sink, end: End
+) -> Iterable[dict[str, Any]]:
     """Yield dead letters of records that nobody gave up: there was no time."""
     for slot, column in enumerate(batch.columns):
         for fragment in column.fragments():
@@ -475,9 +486,9 @@ def _undelivered(batch: Batch, kinds: tuple[str, ...], sink: Sink) -> Iterable[d
                 "v": 1,
                 "kind": kinds[slot],
                 "record": loads(sink.record_of(batch, slot, fragment)),
-                "column": "pending",
-                "code": "not-delivered",
+                "column": end.column,
+                "code": end.code,
                 "field": None,
-                "reason": "the pipeline was closed before it was delivered",
+                "reason": end.reason,
                 "source": {"name": NAME},
             }

@@ -139,7 +139,7 @@ class Driver:
         self._acks = acks
         self._noting = self._noting_in(None)
         self._changed = asyncio.Event()
-        self._deliveries: set[asyncio.Task[Any]] = set()
+        self._deliveries: dict[asyncio.Task[Any], Case] = {}
 
     def keep(self, recording: Recording) -> None:
         """Keep a journal of the run, from before its beginning."""
@@ -245,8 +245,15 @@ class Driver:
         self._agenda.hurry()
         self._wake()
 
-    def left(self) -> Iterator[Batch]:
-        """Yield what has no end, once `run` has returned: nothing of it will be sent any more."""
+    def doubted(self) -> Iterator[Batch]:
+        """Yield what has no end, and may have arrived all the same."""
+        return self._agenda.doubted()
+
+    def left(self) -> Iterator[tuple[Batch, bool]]:
+        """Yield what has no end, once `run` has returned, and whether it may have arrived.
+
+        Nothing of it will be sent any more.
+        """
         return self._agenda.left()
 
     @property
@@ -400,18 +407,18 @@ class Driver:
     def _launch(self, case: Case) -> None:
         now = self._clock()
         batch = case.batch
-        case.out, case.sent_at = True, now
+        case.out, case.begun, case.sent_at = True, False, now
         self.requests_in_flight += 1
-        self.balance.sent(len(batch), again=case.tries.sends > 0)
         self._in_flight.sent(now)
         self._health.sent(batch)
         task = asyncio.create_task(self._deliver(case))
-        self._deliveries.add(task)
+        self._deliveries[task] = case
         task.add_done_callback(self._returned)
 
     # A delivery
 
     async def _deliver(self, case: Case) -> None:
+        case.begun = True
         try:
             await self._noting.noted(case.batch)
         except BaseException:
@@ -419,6 +426,7 @@ class Driver:
             self._noting.withdraw(case.batch)  # it was not sent, and stays pending
             raise
         case.sent_at = self._clock()
+        self.balance.sent(len(case.batch), again=case.tries.sends > 0)
         try:
             answer = await self._sink.deliver(case.batch)
         except asyncio.CancelledError:
@@ -442,6 +450,7 @@ class Driver:
         # Nothing goes again in this run, so nothing of it can be a copy.
         found = msgspec.structs.replace(found, duplicated=0)
         self._noting.abandon(case.batch, answer, found, attempts=case.tries.sends + 1)
+        self._agenda.settle(case, found, self._clock())  # what is left of it is in doubt
 
     def _conclude(self, case: Case, answer: Answer) -> None:
         """Learn from an answer, ask what becomes of the records, and settle them."""
@@ -478,8 +487,10 @@ class Driver:
 
     def _returned(self, task: asyncio.Task[Any]) -> None:
         """Mind the end of a task: what it raised ends the run, and is not lost."""
-        self._deliveries.discard(task)
+        case = self._deliveries.pop(task, None)
         if task.cancelled():
+            if case is not None and not case.begun:
+                self._noting.withdraw(case.batch)  # nothing of it went
             return
         error = task.exception()
         if isinstance(error, IngestError):
@@ -521,7 +532,7 @@ class Driver:
             outcome,
             now,
             asked_delay=asked_delay,
-            cut_alone_since=self._agenda.cut_since(case) if alone else None,
+            cut_alone_since=self._agenda.suspect_since(case) if alone else None,
             jitter=self._dice(),
         )
         if isinstance(outcome, Unavailable | Unanswered):

@@ -18,7 +18,8 @@ from ingest.retry import Tries
 class Case(msgspec.Struct, eq=False):
     """A batch on its way to a settlement.
 
-    `due` is the earliest time of its next request; `out` is true while a request carries it;
+    `due` is the earliest time of its next request; `out` is true while a request carries it, and
+    `begun` once its last request was;
     `granted_at` is the time of its last permit, `sent_at` of its last request, `failed_at` of its
     last failure.
     """
@@ -27,6 +28,7 @@ class Case(msgspec.Struct, eq=False):
     tries: Tries
     due: float = 0.0
     out: bool = False
+    begun: bool = False
     granted_at: float = 0.0
     sent_at: float = 0.0
     failed_at: float = 0.0

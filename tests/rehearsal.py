@@ -228,7 +228,7 @@ class Rehearsal:
                 self.breaker.succeeded(self.now)
                 self.ladder.accepted(len(case.batch))
             case Unavailable() | Unanswered():
-                since = agenda.cut_since(case) if alone else None
+                since = agenda.suspect_since(case) if alone else None
                 if since is None or self.breaker.last_success <= since:
                     self.breaker.failed(self.now, self.dice.random())
                 case.failed_at = self.now

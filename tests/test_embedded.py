@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ingest.acking import End
 from ingest.codec import loads
 from ingest.embedded import Pipeline
 from ingest.errors import ConfigError, Halted, InvalidRecord, LocalFailure, QueueFull
@@ -16,6 +17,7 @@ from ingest.objects import Attributes, Event, Purchase
 from ingest.observer import Answered, Observer
 from ingest.outcomes import Delivered, ItemError, Outcome, Unauthorized, Unavailable
 from ingest.records import EVENT, Batch
+from ingest.sinks.base import Answer
 from ingest.sinks.memory import MemorySink
 
 PATIENCE = 20.0
@@ -222,6 +224,69 @@ async def test_what_there_was_no_time_for_is_handed_over(
     if told:
         assert sorted(letter["record"]["properties"]["n"] for letter in letters) == [*range(100)]
     assert "100 records were not delivered" in caplog.text
+
+
+class Silent(MemorySink):
+    """A destination that takes requests and never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def deliver(self, batch: Batch) -> Answer:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.asyncio
+async def test_what_got_no_answer_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 5: nobody may be told that it was not delivered; what waited behind it was not."""
+    monkeypatch.setattr("ingest.embedded.LAST_ANSWERS", 0.01)
+    letters: list[Mapping[str, Any]] = []
+    options: dict[str, Any] = {"linger": SOON, "drain_timeout": "20ms"}
+    async with asyncio.timeout(PATIENCE):
+        sink = Silent()
+        pipeline = Pipeline(sink, on_dead_letter=letters.append, **options)
+        async with pipeline:
+            first = asyncio.create_task(pipeline.put_and_wait(event("u1", 1)))
+            await sink.asked.wait()
+            behind = asyncio.create_task(pipeline.put_and_wait(event("u1", 2)))
+            await asyncio.sleep(0.01)
+        ends = [(end.column, end.code) for end in (await first, await behind)]
+    assert ends == [("pending", "unanswered"), ("pending", "not-delivered")]
+    assert [(one["record"]["properties"]["n"], one["code"]) for one in letters] == [
+        (1, "unanswered"),
+        (2, "not-delivered"),
+    ]
+    assert accounted(pipeline) == {"read": 2, "pending": 2}
+
+
+@pytest.mark.asyncio
+async def test_what_is_held_at_the_end_has_one_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop without an answer holds what must not be doubled: that is its one end."""
+    monkeypatch.setattr("ingest.embedded.LAST_ANSWERS", 0.01)
+    letters: list[Mapping[str, Any]] = []
+    async with asyncio.timeout(PATIENCE):
+        pipeline = Pipeline(
+            Silent(),
+            if_unanswered="hold",
+            linger=SOON,
+            drain_timeout="20ms",
+            on_dead_letter=letters.append,
+        )
+        async with pipeline:
+            await pipeline.put(Attributes(external_id="u1", values={"plan": "pro"}))
+            held = await asyncio.gather(
+                pipeline.put_and_wait(event("u2", 1)), pipeline.aclose(), return_exceptions=True
+            )
+    columns = [(letter["kind"], letter["column"], letter["code"]) for letter in letters]
+    assert sorted(columns) == [
+        ("attributes", "pending", "unanswered"),
+        ("event", "held", "unanswered"),
+    ]
+    assert held[0] == End("held", "unanswered", "", held[0].reason)
+    assert accounted(pipeline) == {"read": 2, "held": 1, "pending": 1}
 
 
 @pytest.mark.asyncio

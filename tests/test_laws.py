@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.codec import dumps
+from ingest.errors import DestinationDown
 from ingest.outcomes import Delivered, Invalid, ItemError, Response, Throttled
+from ingest.profiles import Caps
 from tests.laws_at_the_end import check_all
-from tests.laws_rows import EVERY_ROW, NOW, Plan, Row, batch_for, plans_of
+from tests.laws_rows import EVERY_ROW, NOW, Habits, Plan, Row, batch_for, lines_of, plans_of
 from tests.playing import play
 
 EXAMPLES: Final = 40
@@ -35,6 +37,26 @@ def test_the_laws_hold_for_every_row(row: Row) -> None:
         check_all(play(wire, plan))
 
     holds()
+
+
+def test_what_looks_like_an_outage_ends_the_run() -> None:
+    """A bad record alone at the end is not told from one, though its batch was cut for another."""
+    [row] = [row for row in EVERY_ROW if str(row) == "braze track"]
+    wire = row.wire()
+    plan = Plan(
+        lines=lines_of(wire.endpoint, 12, 3, 1),
+        caps=tuple(Caps((4, 4, 4), total, 3_800_000) for total in (12, 4, 2)),
+        habits=Habits(takes=4, dislikes="broken"),
+        poisoned=frozenset({1, 10}),
+        hold=False,
+        in_flight=1,
+        seed=1,
+    )
+    played = play(wire, plan)
+    check_all(played)
+    assert played.state == "halted"
+    assert isinstance(played.pipeline.error, DestinationDown)
+    assert [line for line in played.far.known if line not in played.ended] == [10]
 
 
 words = st.sampled_from(

@@ -62,5 +62,5 @@ def test_no_request_waits_longer_than_it_may(steps: list[tuple[float, int, bool]
             lingering.held(records, now)
             begun = None if not records else now if begun is None else begun
         assert lingering.until == (None if begun is None else begun + SECONDS)
-        assert lingering.over(now) == (begun is not None and now - begun >= SECONDS)
+        assert lingering.over(now) == (begun is not None and now >= begun + SECONDS)
         assert lingering.overdue >= 0

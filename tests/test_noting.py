@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ingest.balance import Balance
 from ingest.codec import loads
 from ingest.errors import LocalFailure
 from ingest.inflight import Fixed
@@ -23,6 +24,7 @@ from ingest.pipeline import Driver, DriverSettings
 from ingest.profiles import CapsLadder
 from ingest.records import EMPTY_COLUMN, Batch
 from ingest.retry import RetryPolicy
+from ingest.sinks.base import Answer
 from ingest.sinks.braze import ENDPOINTS
 from ingest.sinks.memory import MemorySink
 from ingest.sources.base import Block, split_blocks
@@ -199,6 +201,67 @@ async def test_nothing_goes_out_that_could_not_be_noted(tmp_path: Path) -> None:
     assert state == "halted"
     assert isinstance(pipeline.error, LocalFailure)
     assert sink.requests == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("turns", range(1, 10))
+async def test_what_was_cancelled_before_it_was_sent_is_not_in_doubt(
+    turns: int, tmp_path: Path
+) -> None:
+    """At whatever turn of the loop the run is cancelled: only what a sink saw may be a copy."""
+    seen = 0
+
+    class Seeing(MemorySink):
+        async def deliver(self, batch: Batch) -> Answer:
+            nonlocal seen
+            seen += len(batch)
+            return await super().deliver(batch)
+
+    sink = Seeing(latency=60.0)
+    with Journal(tmp_path, power_safe=False) as journal:
+        letters = DeadLetterFile(tmp_path / "letters", run="r")
+        ledger = Ledger(letters, kinds=sink.endpoint.kinds, places=Named(lambda part: "in"))
+        pipeline = Driver(
+            sink,
+            intake=Intake(IntakeRules()),
+            ladder=CapsLadder((COMBINED,)),
+            throttle=Throttle(Budget(())),
+            in_flight=Fixed(3),
+            ledger=ledger,
+        )
+        run = journal.begin(IDENTITY, name="r", hash_of=hash_of, letters=letters, now=1.0)
+        recording = journal.record(run, pipeline.balance, letters)
+        durable = recording.durable
+
+        async def at_once(token: int | None = None) -> None:
+            if token is None:
+                await durable()
+
+        recording.durable = at_once  # type: ignore[method-assign]  # turns are counted here
+        async with recording:
+            pipeline.keep(recording)
+
+            async def blocks() -> AsyncIterator[Block]:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                for block in split_blocks((b"\n".join(LINES),), 0):
+                    yield block
+
+            running = asyncio.create_task(pipeline.run(blocks()))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        again = journal.find(IDENTITY)
+        assert again is not None
+        letters = DeadLetterFile(tmp_path / "letters", run="r")
+        later = journal.record(again, Balance(), letters)
+        assert pipeline.balance.records_sent == seen
+        doubtful = sum(stop - start for start, stop in later.settling.doubtful)
+        assert doubtful == seen
+        async with later:
+            pass
 
 
 @pytest.mark.asyncio
