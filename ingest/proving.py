@@ -8,8 +8,10 @@ themselves (`validation.check`) have the last word on those. It never refuses a 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
+from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -40,6 +42,51 @@ NEWLINE: Final = b"\n"
 _OPENINGS: Final = tuple(b'{"%b"' % kind.encode() for kind in KINDS)
 _WRAPPINGS: Final = tuple(len(b'{"%b":}' % kind.encode()) for kind in KINDS)
 """Bytes of an envelope without white space, by slot."""
+
+
+class _Plainest(msgspec.Struct, frozen=True):
+    """The opening of lines that are an envelope without white space, or almost: as encoders write.
+
+    Such a line ends in two braces, and what is between the first one and the last is the record.
+    """
+
+    slot: int
+    opening: bytes
+    name: bytes
+
+    def fit(self, whole: bytes, count: int) -> bool:
+        """Whether each of `count` joined lines is such an envelope, if it is JSON.
+
+        The name of what it holds stands in it once, unless a record has a backslash: so there is
+        one thing in it.
+        """
+        return (
+            whole.count(NEWLINE + self.opening) == count - 1
+            and whole.count(_CLOSING) == count - 1
+            and whole.endswith(b"}}")
+            and whole.count(self.name) == count
+        )
+
+
+_CLOSING: Final = b"}}" + NEWLINE
+_PLAINEST: Final = tuple(
+    _Plainest(slot, b'{"%b":%b{' % (kind.encode(), space), b'"%b"' % kind.encode())
+    for slot, kind in enumerate(KINDS)
+    for space in (b"", b" ")
+)
+
+
+def _opened_in(kind: str) -> type[Any]:
+    """Return the shape of an envelope that holds a head of one kind, and nothing else."""
+    fields = [("head", HEADS[kind], msgspec.field(name=kind))]
+    return msgspec.defstruct("_Opened", fields, gc=False, forbid_unknown_fields=True)
+
+
+_HEAD: Final = attrgetter("head")
+_EXTERNAL_ID: Final = attrgetter("external_id")
+_USER_ALIAS: Final = attrgetter("user_alias")
+_BRAZE_ID: Final = attrgetter("braze_id")
+_EMAIL: Final = attrgetter("email")
 
 
 class _Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -111,11 +158,27 @@ class Vouched(msgspec.Struct, frozen=True, gc=False):
         return Proof(slots, fragments, list(self.keys), opened)
 
 
-class _Rows(msgspec.Struct):
-    """Records of one kind, to be proven together: their lines' indices, and their bytes."""
+class _Lines(msgspec.Struct):
+    """Some lines, their indices, and all of them joined, if somebody did that."""
 
-    rows: list[int] = []
-    raws: list[Fragment] = []
+    rows: Sequence[int] = ()
+    lines: Sequence[bytes] = ()
+    whole: bytes = b""
+
+
+class _Rows(msgspec.Struct):
+    """Records of one slot, to be proven together: their lines' indices, and their bytes."""
+
+    slot: int
+    rows: Sequence[int] = []
+    raws: Sequence[Fragment] = []
+
+    def add(self, row: int, raw: Fragment) -> None:
+        """Append one."""
+        assert isinstance(self.rows, list)
+        assert isinstance(self.raws, list)
+        self.rows.append(row)
+        self.raws.append(raw)
 
 
 class Prover:
@@ -131,49 +194,107 @@ class Prover:
         self._flag = update_existing_only
         self._envelopes = typed(_Envelope)
         self._heads = [typed(HEADS[kind]) for kind in KINDS]
+        self._plain = [typed(_opened_in(kind)) for kind in KINDS]
 
     def prove(self, lines: Sequence[bytes]) -> Proof:
         """Return what is proven of lines; no line may hold a newline."""
         proof = Proof.of_nothing(len(lines))
         rows: Sequence[int] = range(len(lines))
         some, whole = lines, NEWLINE.join(lines)
-        if not (
-            all(lines) and _is_utf8(whole) and max(map(len, lines), default=0) <= self._largest
-        ):
+        longest = max(map(len, lines), default=0)
+        if not (all(lines) and _is_utf8(whole) and longest <= self._largest):
             rows = [row for row, line in enumerate(lines) if line and self._may_be(line)]
             some = [lines[row] for row in rows]
             whole = NEWLINE.join(some)
-        enveloped, bare = self._sorted(whole, rows, some)
-        for slot, found in enumerate(enveloped):
-            self._prove_slot(proof, slot, found)
-        if self._bare is not None:
-            self._prove_slot(proof, self._bare, bare)
+        found: list[_Rows] = []
+        odd = self._prove_plainest(proof, rows, some, whole, longest, found)
+        if odd.rows:
+            self._prove_odd(proof, odd, found)
         if DOUBTFUL in proof.slots:
-            _keep_opened(proof, lines, enveloped)
+            _keep_opened(proof, lines, found)
         return proof
+
+    def _prove_plainest(
+        self,
+        proof: Proof,
+        rows: Sequence[int],
+        lines: Sequence[bytes],
+        whole: bytes,
+        longest: int,
+        found: list[_Rows],
+    ) -> _Lines:
+        """Prove lines that are the plainest envelopes, of one kind each time; return the others.
+
+        `whole` is the lines joined, `longest` a bound of the bytes of each; `found` gets what was
+        opened.
+        """
+        odd = _Lines()
+        if not lines:
+            return odd
+        plainest, together = _plainest_of(lines[0]), _Lines(rows, lines, whole)
+        if plainest is not None and self._prove_alike(proof, plainest, together, longest, found):
+            return odd
+        for plainest, group in _by_opening(rows, lines):
+            alone = len(group.lines) == len(lines)
+            if (
+                plainest is None
+                or alone
+                or not self._prove_alike(proof, plainest, group, longest, found)
+            ):
+                odd.rows, odd.lines = [*odd.rows, *group.rows], [*odd.lines, *group.lines]
+        return odd
+
+    def _prove_alike(
+        self, proof: Proof, plainest: _Plainest, group: _Lines, longest: int, found: list[_Rows]
+    ) -> bool:
+        """Prove lines that begin alike; return whether that could be done for all together."""
+        rows, lines, slot = group.rows, group.lines, plainest.slot
+        whole = group.whole or NEWLINE.join(lines)
+        if not plainest.fit(whole, len(lines)):
+            return False
+        try:
+            opened = self._plain[slot].decode_lines(whole)
+        except (DecodeError, RecursionError):
+            return False
+        if len(opened) != len(lines):
+            return False
+        start = len(plainest.opening) - 1
+        raws: list[Fragment] = [line[start:-1] for line in lines]
+        found.append(_Rows(slot, rows, raws))
+        self._prove_heads(proof, slot, rows, raws, list(map(_HEAD, opened)), longest)
+        return True
+
+    def _prove_odd(self, proof: Proof, odd: _Lines, found: list[_Rows]) -> None:
+        """Prove lines in any other form."""
+        enveloped, bare = self._sorted(NEWLINE.join(odd.lines), odd.rows, odd.lines)
+        found += enveloped
+        for some in enveloped:
+            self._prove_rows(proof, some)
+        if bare is not None:
+            self._prove_rows(proof, bare)
 
     def _may_be(self, line: bytes) -> bool:
         return len(line) <= self._largest and _is_utf8(line)
 
     def _sorted(
         self, whole: bytes, rows: Sequence[int], lines: Sequence[bytes]
-    ) -> tuple[list[_Rows], _Rows]:
-        """Sort lines into envelopes by slot, opened, and what may be bare."""
-        enveloped, bare = [_Rows() for _ in KINDS], _Rows()
+    ) -> tuple[list[_Rows], _Rows | None]:
+        """Sort lines into envelopes by slot, opened, and what may be bare, if anything may."""
+        enveloped = [_Rows(slot) for slot in range(len(KINDS))]
+        bare = None if self._bare is None else _Rows(self._bare)
         envelopes = self._open(whole, lines)
         # White space around a bare object is no part of the record. It may be a CDI row if it has a
         # payload; in any other form an object has no identity of its own, and so gets no key.
-        if not any(envelopes) and b'"payload"' not in whole:
-            return enveloped, _Rows(list(rows), [line.strip(JSON_SPACE) for line in lines])
+        if bare is not None and not any(envelopes) and b'"payload"' not in whole:
+            bare.rows, bare.raws = rows, [line.strip(JSON_SPACE) for line in lines]
+            return enveloped, bare
         for row, line, envelope in zip(rows, lines, envelopes, strict=True):
             if envelope is not None:
                 slot, raw = _content(envelope)
                 if slot != DOUBTFUL:
-                    enveloped[slot].rows.append(row)
-                    enveloped[slot].raws.append(raw)
-            elif b'"payload"' not in line:
-                bare.rows.append(row)
-                bare.raws.append(line.strip(JSON_SPACE))
+                    enveloped[slot].add(row, raw)
+            elif bare is not None and b'"payload"' not in line:
+                bare.add(row, line.strip(JSON_SPACE))
         return enveloped, bare
 
     def _open(self, whole: bytes, lines: Sequence[bytes]) -> Sequence[_Envelope | None]:
@@ -193,21 +314,32 @@ class Prover:
             for line in lines
         ]
 
-    def _prove_slot(self, proof: Proof, slot: int, found: _Rows) -> None:
+    def _prove_rows(self, proof: Proof, found: _Rows) -> None:
         """Prove records of one kind: all at once, else what can be of them."""
-        rows, raws, decoder = found.rows, found.raws, self._heads[slot]
+        rows, raws, decoder = found.rows, found.raws, self._heads[found.slot]
         if not rows:
             return
         heads: Sequence[Any]
-        joined = NEWLINE.join(raws)
         try:
-            heads = decoder.decode_lines(joined)
+            heads = decoder.decode_lines(NEWLINE.join(raws))
         except (DecodeError, RecursionError):
             heads = ()
         if len(heads) != len(rows):
             heads = [_decoded(decoder.decode, raw) for raw in raws]
             rows, raws, heads = _chosen([head is not None for head in heads], rows, raws, heads)
-            joined = NEWLINE.join(raws)
+        self._prove_heads(proof, found.slot, rows, raws, heads)
+
+    def _prove_heads(
+        self,
+        proof: Proof,
+        slot: int,
+        rows: Sequence[int],
+        raws: Sequence[Fragment],
+        heads: Sequence[Any],
+        longest: int | None = None,
+    ) -> None:
+        """Prove records of which heads were read; `longest` is a bound of the bytes of each."""
+        joined = NEWLINE.join(raws)
         if slot == ATTRIBUTES and joined.count(b"{") != len(rows):
             # Two groups, for one nested record would cast its doubt on all flat ones beside it.
             texts = list(map(bytes, raws))
@@ -217,28 +349,36 @@ class Prover:
             ]
             self._screen(proof, slot, *_chosen(nested, rows, raws, heads))
             flat = [text.count(b"{") == 1 for text in texts]
-            rows, raws, heads = _chosen(flat, rows, raws, heads)
-        self._screen(proof, slot, rows, raws, heads)
+            self._screen(proof, slot, *_chosen(flat, rows, raws, heads))
+        else:
+            self._screen(proof, slot, rows, raws, heads, joined, longest)
 
     def _screen(
         self,
         proof: Proof,
         slot: int,
-        rows: list[int],
-        raws: list[Fragment],
+        rows: Sequence[int],
+        raws: Sequence[Fragment],
         heads: Sequence[Any],
+        joined: bytes | None = None,
+        longest: int | None = None,
     ) -> None:
         """Prove what heads were read of; where all together are not clean, piece by piece."""
         count = len(rows)
         if not count:
             return
-        joined = NEWLINE.join(raws)
         quantities = 0
         if slot == PURCHASE:
             quantities = sum(head.quantity is not None for head in heads)
-        longest = max(map(len, raws))
-        if clean_chunk(KINDS[slot], joined, count, longest=longest, quantities=quantities):
-            self._accept(proof, slot, rows, raws, heads, joined)
+        if clean_chunk(
+            KINDS[slot],
+            NEWLINE.join(raws) if joined is None else joined,
+            count,
+            longest=longest or max(map(len, raws)),
+            quantities=quantities,
+            emails=list(filter(None, map(_EMAIL, heads))),
+        ):
+            self._accept(proof, slot, rows, raws, heads)
         elif count > 1:
             step = max(1, count // PIECES)
             for start in range(0, count, step):
@@ -249,19 +389,15 @@ class Prover:
         self,
         proof: Proof,
         slot: int,
-        rows: list[int],
-        raws: list[Fragment],
+        rows: Sequence[int],
+        raws: Sequence[Fragment],
         heads: Sequence[Any],
-        joined: bytes,
     ) -> None:
         """Note clean records that have a key."""
-        keys: list[UserKey | None]
-        if b'"user_alias"' in joined or b'"braze_id"' in joined:
+        keys: list[UserKey | None] = list(map(_EXTERNAL_ID, heads))
+        # No identity is empty: so any of another sort is seen.
+        if None in keys or any(map(_USER_ALIAS, heads)) or any(map(_BRAZE_ID, heads)):
             keys = [head.key() for head in heads]
-        else:
-            keys = [head.external_id for head in heads]
-            if None in keys:
-                keys = [head.key() for head in heads]
         if self._flag:
             raws = [
                 flagged(bytes(raw)) if head.update_existing_only is None else raw
@@ -270,7 +406,7 @@ class Prover:
         count = len(rows)
         if count == len(proof.slots) and None not in keys:
             proof.slots[:] = bytes((slot,)) * count
-            proof.fragments, proof.keys = raws, cast(list[UserKey], keys)
+            proof.fragments, proof.keys = list(raws), cast(list[UserKey], keys)
         else:
             for row, raw, key in zip(rows, raws, keys, strict=True):
                 if key is not None:
@@ -286,8 +422,28 @@ def _decoded(decode: Callable[[Fragment], T], data: Fragment) -> T | None:
         return None
 
 
+def _plainest_of(line: bytes) -> _Plainest | None:
+    return next((one for one in _PLAINEST if line.startswith(one.opening)), None)
+
+
+def _by_opening(
+    rows: Sequence[int], lines: Sequence[bytes]
+) -> Iterable[tuple[_Plainest | None, _Lines]]:
+    """Sort lines by how they begin; None for those that are no plain envelope."""
+    groups: defaultdict[_Plainest | None, tuple[list[int], list[bytes]]]
+    groups = defaultdict(lambda: ([], []))
+    for row, line in zip(rows, lines, strict=True):
+        some_rows, some_lines = groups[_plainest_of(line)]
+        some_rows.append(row)
+        some_lines.append(line)
+    return [(plainest, _Lines(*group)) for plainest, group in groups.items()]
+
+
 def _chosen(
-    chosen: Sequence[bool], rows: list[int], raws: list[Fragment], heads: Sequence[Any]
+    chosen: Sequence[bool],
+    rows: Sequence[int],
+    raws: Sequence[Fragment],
+    heads: Sequence[Any],
 ) -> tuple[list[int], list[Fragment], Sequence[Any]]:
     return (
         list(compress(rows, chosen)),
@@ -296,21 +452,21 @@ def _chosen(
     )
 
 
-def _keep_opened(proof: Proof, lines: Sequence[bytes], enveloped: Sequence[_Rows]) -> None:
+def _keep_opened(proof: Proof, lines: Sequence[bytes], opened: Iterable[_Rows]) -> None:
     """Spare the rules the opening of doubtful envelopes that have one content for certain.
 
     A line as long as its content and the plainest envelope holds nothing else: no second content
     under the same key, and no white space.
     """
-    for slot, found in enumerate(enveloped):
+    for found in opened:
         for row, raw in zip(found.rows, found.raws, strict=True):
             size = len(raw)
             if (
                 proof.slots[row] == DOUBTFUL
-                and size + _WRAPPINGS[slot] == len(lines[row])
+                and size + _WRAPPINGS[found.slot] == len(lines[row])
                 and size <= SURELY_SHALLOW
             ):
-                proof.opened[row] = slot, bytes(raw)
+                proof.opened[row] = found.slot, bytes(raw)
 
 
 def _content(envelope: _Envelope) -> tuple[int, Fragment]:

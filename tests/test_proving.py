@@ -5,6 +5,7 @@ That it proves nothing wrong is the first law in `test_intake`; here is what it 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -89,6 +90,23 @@ def test_two_contents_are_doubtful(kind: str, other: str) -> None:
         kind.encode(), plain("bare", kind, 1), other.encode(), plain("bare", other, 2)
     )  # fmt: skip
     assert doubtful(prove([line])) == ([0] if kind != other else [])
+
+
+def test_a_second_object_in_a_line_is_not_passed_over() -> None:
+    """Not even where its name is spelled with an escape, so that it is one by its bytes."""
+    good = b'{"attributes":{"external_id":"a"}}'
+    sly = good + b'{"\\u0061ttributes":{"external_id":"b"}}'
+    assert doubtful(prove([sly, good])) == [0]
+    assert doubtful(prove([sly])) == [0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spaces_as_many_encoders_put_them_go_the_fast_way(kind: str) -> None:
+    """After a colon and after a comma; the record is sent with them, as it came."""
+    lines = [json.dumps({kind: GOOD[kind] | {"external_id": f"u{n}"}}).encode() for n in range(30)]
+    proof = prove(lines)
+    assert doubtful(proof) == []
+    assert proof.fragments[3] == json.dumps(GOOD[kind] | {"external_id": "u3"}).encode()
 
 
 def test_a_payload_makes_a_bare_line_doubtful() -> None:

@@ -4,8 +4,9 @@ A head holds the fields whose values a rule looks at, with constraints that are 
 decoding. A record that a head refuses is not bad: it is one for `check`, which has the last word.
 So a head may be stricter than the rules (a rare form of a field costs time only), never laxer.
 
-What a head does not establish: that the bytes of fields it skips are UTF-8 (the decoder passes over
-them). Records nested deeper than the decoder goes end in a `RecursionError`.
+What a head does not establish: that an address is one (many are looked at together, see `screen`),
+and that the bytes of fields it skips are UTF-8 (the decoder passes over them). Records nested
+deeper than the decoder goes end in a `RecursionError`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from msgspec import Meta, Struct, field
 
 from ingest.records import UserKey
-from ingest.validation.identity import EMAIL_PATTERN, MAX_EXTERNAL_ID
+from ingest.validation.identity import MAX_EXTERNAL_ID
 from ingest.validation.isocodes import COUNTRIES, CURRENCIES, LANGUAGES
 from ingest.validation.problems import MAX_TEXT
 from ingest.validation.profile import GENDERS, SUBSCRIPTIONS
@@ -36,7 +37,6 @@ else:  # A closed list is looked up in C; a pattern would call Python for every 
     Currency = Literal[tuple(sorted(CURRENCIES))]
 
 Text = Annotated[str, Meta(min_length=1)]
-Email = Annotated[str, Meta(pattern=EMAIL_PATTERN)]
 
 
 class AnyObject(Struct, gc=False):
@@ -56,7 +56,7 @@ class Head(Struct, gc=False, kw_only=True):
     external_id: Annotated[str, Meta(min_length=1, max_length=MAX_EXTERNAL_ID)] | None = None
     user_alias: AliasHead | None = None
     braze_id: Text | None = None
-    email: Email | None = None
+    email: Text | None = None
     phone: Text | None = None
     app_id: str | None = None
     update_existing_only: bool | None = field(name="_update_existing_only", default=None)

@@ -15,12 +15,16 @@ commas or newlines:
   a space or a dollar sign means that all nested keys are good ones; an array in a record of at most
   1,000 bytes has at most 500 elements;
 - a required key that occurs n times in all occurs once in each record, hence at no other place.
+
+Addresses are looked at beside that, as their heads have them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import repeat
+from operator import contains
 from typing import Final
 
 from ingest.records import KINDS
@@ -115,24 +119,51 @@ _SCREENS: Final[dict[str, Callable[[bytes, bytes, int, int, int], bool]]] = dict
 
 
 def clean_chunk(
-    kind: str, joined: bytes, n: int, *, longest: int | None = None, quantities: int = 0
+    kind: str,
+    joined: bytes,
+    n: int,
+    *,
+    longest: int | None = None,
+    quantities: int = 0,
+    emails: list[str] | None = None,
 ) -> bool:
     """Tell whether `check` would find nothing in any of n encoded objects of one kind.
 
-    `joined` is their fragments with commas or newlines between; `longest` the bytes of the longest
-    (by default, of all together); `quantities` how many purchases give a quantity themselves.
-    Takes for granted what the module says of the typed decoder. May be `False` for good records.
+    `joined` is their fragments with commas or newlines between; `longest` a bound of the bytes of
+    each (by default, of all together); `quantities` how many purchases give a quantity themselves;
+    `emails` the addresses that their heads hold. Takes for granted what the module says of the
+    typed decoder. May be `False` for good records.
     """
-    if b"\\" in joined or b"null" in joined or _TOO_LONG in joined.translate(_QUOTES):
-        return False
     if longest is None:
         longest = len(joined)
+    if b"\\" in joined or b"null" in joined:
+        return False
+    if longest > MAX_ALIAS and _TOO_LONG in joined.translate(_QUOTES):
+        return False
     digits = joined.translate(_DIGITS)
     if _may_be_infinite(digits):
         return False
-    return _SCREENS[kind](joined, digits, n, longest, quantities)
+    return _SCREENS[kind](joined, digits, n, longest, quantities) and _emails_clean(emails or [])
 
 
-def clean(kind: str, fragment: bytes, *, quantities: int = 0) -> bool:
+def _emails_clean(emails: list[str]) -> bool:
+    """Tell whether all of these are addresses, for the rule that looks at them.
+
+    Stricter than that: each has one `@`, inside, and no white space. None of them is empty.
+    """
+    joined = "\n".join(emails)
+    return (
+        joined.count("@") == len(emails)
+        and all(map(contains, emails, repeat("@")))
+        and joined.split() == emails
+        and "\n@" not in joined
+        and "@\n" not in joined
+        and joined[:1] != "@" != joined[-1:]
+    )
+
+
+def clean(
+    kind: str, fragment: bytes, *, quantities: int = 0, emails: list[str] | None = None
+) -> bool:
     """Tell whether `check` would find nothing in one encoded object; see `clean_chunk`."""
-    return clean_chunk(kind, fragment, 1, quantities=quantities)
+    return clean_chunk(kind, fragment, 1, quantities=quantities, emails=emails)

@@ -137,6 +137,16 @@ def head_of(kind: str, fragment: bytes) -> Any:
     return head if head.key() is not None else None
 
 
+def emails_of(heads: list[Any]) -> list[str]:
+    """Return the addresses that heads hold."""
+    return [head.email for head in heads if head.email is not None]
+
+
+def told_of(heads: list[Any]) -> dict[str, Any]:
+    """Return what the screen is told of records beside their bytes."""
+    return {"quantities": quantities_of(heads), "emails": emails_of(heads)}
+
+
 def quantities_of(heads: list[Any]) -> int:
     """Count the purchases that give a quantity."""
     return sum(isinstance(head, PurchaseHead) and head.quantity is not None for head in heads)
@@ -149,7 +159,7 @@ def test_a_clean_record_has_no_problem(kind: str, data: st.DataObject) -> None:
     """Whatever the head takes and the screen lets through, `check` finds nothing in it."""
     fragment = data.draw(RECORDS[kind])
     head = head_of(kind, fragment)
-    if head is not None and clean(kind, fragment, quantities=quantities_of([head])):
+    if head is not None and clean(kind, fragment, **told_of([head])):
         assert check(kind, loads(fragment)) == []
         assert identity(loads(fragment), kind) == head.key()
 
@@ -164,9 +174,9 @@ def test_a_clean_chunk_has_no_problem_in_any_record(kind: str, data: st.DataObje
     if not pairs:
         return
     longest = data.draw(st.sampled_from((None, max(len(f) for f, _ in pairs))))
-    count = quantities_of([head for _, head in pairs])
+    told = told_of([head for _, head in pairs])
     joined = b",".join(f for f, _ in pairs)
-    if clean_chunk(kind, joined, len(pairs), longest=longest, quantities=count):
+    if clean_chunk(kind, joined, len(pairs), longest=longest, **told):
         for fragment, _ in pairs:
             assert check(kind, loads(fragment)) == []
 
@@ -204,8 +214,7 @@ def test_no_single_fault_passes(kind: str, style: dict[str, Any]) -> None:
         head = head_of(kind, fragment)
         if head is None:
             continue
-        given_quantity = quantities_of([head])
-        if clean(kind, fragment, quantities=given_quantity):
+        if clean(kind, fragment, **told_of([head])):
             passed += 1
             assert check(kind, record) == [], fragment
     assert passed > 50
@@ -241,7 +250,7 @@ def test_typical_records_pass(kind: str, record: dict[str, Any]) -> None:
     fragment = dumps(record)
     head = head_of(kind, fragment)
     assert head is not None
-    assert clean(kind, fragment, quantities=quantities_of([head]))
+    assert clean(kind, fragment, **told_of([head]))
 
 
 def test_a_chunk_of_typical_records_passes_at_once() -> None:
@@ -326,6 +335,24 @@ def test_heads_resolve_the_same_key_as_the_rules() -> None:
     ):  # fmt: skip
         head = DECODERS["event"].decode(dumps({**EVENT, "external_id": None, **bad}))
         assert head.key() is None
+
+
+@settings(max_examples=500)
+@given(st.lists(st.text(alphabet="a@ \n\u2003\x1cé.", min_size=1, max_size=5), max_size=4))
+def test_clean_addresses_are_addresses(emails: list[str]) -> None:
+    """Whatever is let through together is an address to the rules, one by one."""
+    fragments = [dumps({**ID, "email": email}) for email in emails]
+    joined = b",".join(dumps(ID) for _ in emails)
+    if clean_chunk("attributes", joined, len(emails), emails=emails):
+        assert all(check("attributes", loads(one)) == [] for one in fragments)
+
+
+def test_typical_addresses_are_clean() -> None:
+    """Many together, and none."""
+    emails = [f"user.{n}+tag@mail-{n}.example.com" for n in range(50)]
+    assert clean_chunk("attributes", b",".join([dumps(ID)] * 50), 50, emails=emails)
+    assert not clean_chunk("attributes", b",".join([dumps(ID)] * 51), 51, emails=[*emails, "nope"])
+    assert not clean("attributes", dumps(ID), emails=["a@b@c"])
 
 
 def test_a_thousand_records_are_screened_in_no_time() -> None:
