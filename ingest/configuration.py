@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -250,6 +250,7 @@ _ERROR: Final = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DO
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _TYPE: Final = re.compile(r"Expected `(.*)`, got `(.*)`")
+_CHOICE: Final = "Invalid enum value"
 _CALLED: Final = {
     "str": "a text",
     "int": "a whole number",
@@ -276,6 +277,8 @@ def _sentence(error: str, raw: Mapping[str, Any]) -> str:
     if wrong := _TYPE.fullmatch(what):
         wanted = " or ".join(_CALLED.get(name, name) for name in wrong[1].split(" | "))
         return f"{path} must be {wanted}"
+    if what.startswith(_CHOICE):
+        return f"{path} must be one of {', '.join(_choices(path, raw))}"
     return f"{path}: {what}"
 
 
@@ -284,9 +287,19 @@ def _where(path: str) -> str:
 
 
 def _allowed(path: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
-    if path == "source":
-        return ("type", *_names(_SOURCES[str(raw["source"].get("type"))]))
-    return _names(_SHAPES[path])
+    names = _names(_shape(path, raw))
+    return ("type", *names) if path == "source" else names
+
+
+def _choices(path: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a key may say that has words to choose from."""
+    table, _, key = path.rpartition(".")
+    choices: tuple[str, ...] = get_args(get_type_hints(_shape(table, raw))[key])
+    return choices
+
+
+def _shape(path: str, raw: Mapping[str, Any]) -> type[msgspec.Struct]:
+    return _SOURCES[str(raw["source"].get("type"))] if path == "source" else _SHAPES[path]
 
 
 def _names(shape: type[msgspec.Struct]) -> tuple[str, ...]:
@@ -303,6 +316,7 @@ def _contradictions(found: Configuration) -> Iterator[str]:
     yield from _of_source(found.source)
     yield from _of_sink(found.sink)
     yield from _of_letters(found.dead_letters, found.source)
+    yield from _of_port("ops.port", found.ops.port)
     if found.transform is not None and ":" not in found.transform.python:
         yield "transform.python is package.module:function, such as mypkg.mapping:to_records"
 
@@ -323,10 +337,18 @@ def _of_source(source: Source) -> Iterator[str]:
         case Http():
             parse_bytes(source.spool_bytes, what="source.spool_bytes")
             parse_bytes(source.body_bytes, what="source.body_bytes")
+            yield from _of_port("source.port", source.port)
         case _:
             pass
 
 
+def _of_port(key: str, port: int) -> Iterator[str]:
+    # The system takes a larger one for what is left of it by division, and listens there.
+    if not 0 <= port <= MOST_PORT:
+        yield f"{key} must be from 0 to {MOST_PORT}"
+
+
+MOST_PORT: Final = 65_535
 MOST_POLLERS: Final = 32
 """Long polls at once; one takes some 10 messages every 20 ms."""
 

@@ -218,9 +218,14 @@ class Intake:
         summary: str,
         *,
         who: bytes = b"",
+        table: bool = False,
     ) -> Taken:
-        """Account for a row of a table that makes no record; `who` is an object of its identity."""
-        kind = self._rules.kind or (KINDS[ATTRIBUTES] if who else KIND_UNKNOWN)
+        """Account for a row or message that makes no record; `who` is an object of its identity.
+
+        A row of a `table` is of the kind of all its rows. Of which kind a message would have been
+        is not known: its text is not the record that is made of it, and must not be taken for one.
+        """
+        kind = (table and self._rules.kind) or (KINDS[ATTRIBUTES] if who else KIND_UNKNOWN)
         refusal = Refusal(
             kind,
             code,
@@ -232,7 +237,7 @@ class Intake:
             summary=summary,
             key=self._key_of(who) if who else None,
             who=who,
-            table=True,
+            table=table,
         )
         return Taken((), {kind: 1}, (refusal,))
 

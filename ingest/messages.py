@@ -14,6 +14,7 @@ from typing import Any, Final
 from ingest.codec import JSONDecodeError, dumps, loads
 from ingest.columns import Encoder, Options, Survey, Unfit
 from ingest.columns.mapping import parsed_rules, pieces_of
+from ingest.columns.names import called
 from ingest.errors import ConfigError, IngestError, InvalidRecord
 from ingest.objects import Attributes, Event, Purchase, line_of
 from ingest.records import KINDS
@@ -31,16 +32,23 @@ FRAMED: Final = b"\x00"
 """First byte of what a serialiser of a schema registry writes; no JSON begins so."""
 FRAME_BYTES: Final = 5
 
+_NOT_MAPPED: Final = "the message does not fit the mapping, by the names of its members"
+
 _ARRAYS: Final = dict(zip(KINDS, ("attributes", "events", "purchases"), strict=True))
 
 
 class Unreadable(IngestError):
-    """A message that becomes no record: a dead letter, and no reason to stop."""
+    """A message that becomes no record: a dead letter, and no reason to stop.
 
-    def __init__(self, code: str, field: str, reason: str) -> None:
+    `summary` is what its sentence says of any such message, where that tells of this one alone: it
+    is for reports and logs, and holds nothing of a message, not even the name of a member.
+    """
+
+    def __init__(self, code: str, field: str, reason: str, summary: str = "") -> None:
         super().__init__(reason)
         self.code = code
         self.field = field
+        self.summary = summary
 
 
 class Messages:
@@ -206,31 +214,41 @@ class _Mapped:
     def line(self, value: Any) -> bytes:
         if not isinstance(value, dict):
             raise Unreadable("not-an-object", "", "the message is no object, so it has no paths")
-        cells: dict[str, Any] = dict.fromkeys(self._named)
+        found: dict[str, Any] = {}
         try:
-            self._flatten(value, "", cells)
+            self._flatten(value, "", found)
         except RecursionError:
             reason = "the message is nested too deeply to be mapped"
             raise Unreadable("too-deep", "", reason) from None
+        cells = dict.fromkeys(self._named) | found
         encoder = self._encoder(tuple(cells))
         (line,) = encoder.encode_values([list(cells.values())])
         if isinstance(line, Unfit):
-            raise Unreadable(line.code, line.field, line.reason)
+            raise Unreadable(line.code, line.field, line.reason, line.summary)
         return line
 
-    def _flatten(self, value: Mapping[str, Any], above: str, cells: dict[str, Any]) -> None:
+    def _flatten(self, value: Mapping[str, Any], above: str, found: dict[str, Any]) -> None:
         """Collect the leaves by their paths; an object that the mapping names is a leaf."""
         for name, inner in value.items():
             path = f"{above}{name}"
             if isinstance(inner, dict) and inner and path not in self._named:
-                self._flatten(inner, f"{path}.", cells)
+                self._flatten(inner, f"{path}.", found)
+            elif path in found:
+                raise _not_mapped(f"two of its members have the path {called(path)}")
             else:
-                cells[path] = inner
+                found[path] = inner
 
     def _planned(self, header: tuple[str, ...]) -> Encoder:
         try:
             return Encoder(Survey(header, self._options).plan())
         except IngestError as error:
-            raise Unreadable(
-                "not-mapped", "", f"the message does not fit the mapping: {error}"
-            ) from None
+            raise _not_mapped(str(error)) from None
+
+
+def _not_mapped(why: str) -> Unreadable:
+    """Return the refusal of a message whose members are not as the mapping has them.
+
+    It names some of them, and what a producer has for names may be a person's: a map from addresses
+    to numbers, for one.
+    """
+    return Unreadable("not-mapped", "", f"the message does not fit the mapping: {why}", _NOT_MAPPED)

@@ -29,7 +29,7 @@ def judged(intake: Intake, block: Block, now: float) -> Iterator[Taken]:
         stop = bisect_left(numbers, row.line)
         yield from take(at, stop)
         told = (row.code, row.field, row.reason, row.raw, row.summary)
-        yield intake.unfit(part, row.line, *told, who=row.who)
+        yield intake.unfit(part, row.line, *told, who=row.who, table=row.table)
         at = stop
     yield from take(at, len(numbers))
 

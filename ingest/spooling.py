@@ -40,18 +40,19 @@ class Kept(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def kept(
-    directory: Path, rules: SpoolRules, sink: Sink, shape: Mapping[str, Any]
+    directory: Path, rules: SpoolRules, sink: Sink, shape: Mapping[str, Any], *, host: str = ""
 ) -> AsyncIterator[Kept]:
     """Open the spool of a directory, which this process alone uses until it is closed.
 
-    `shape` is what shapes the records that are sent. Raises `LocalFailure`, and `ConfigError` if
+    `shape` is what shapes the records that are sent; `host` is to be the same at the next start
+    where that of the sink will not be. Raises `LocalFailure`, and `ConfigError` if
     lines were left there for another sink or shape.
     """
     with Journal(directory) as journal:
         spool = Spool(directory / FOLDER, rules)
         try:
             mark = _mark(directory, spool)
-            identity = RunIdentity((mark,), dict(shape), sink.name, sink.host)
+            identity = RunIdentity((mark,), dict(shape), sink.name, host or sink.host)
             run = journal.find(identity)
             if run is None and spool.used:
                 _mind_what_was_left(journal, mark, directory)

@@ -131,7 +131,16 @@ def test_the_environment_may_fill_a_table_that_the_file_lacks() -> None:
             LEAST + "[sink.limits]\ntotl = 1\n",
             "[sink.limits] has a key 'totl': it may have per_slot",
         ),
-        (LEAST + 'on_bad_field = "x"\n', "sink.on_bad_field: Invalid enum value"),
+        (
+            LEAST + 'on_bad_field = "x"\n',
+            "sink.on_bad_field must be one of reject, drop, truncate",
+        ),
+        (
+            '[source]\ntype = "sqs"\nqueue_url = "q"\nbad = "x"\n[sink]\ntype = "braze"\n',
+            "source.bad must be one of redrive, dead-letters",
+        ),
+        (LEAST + "[ops]\nport = 70000\n", "ops.port must be from 0 to 65535"),
+        ('[source]\ntype = "http"\nport = -1\n[sink]\ntype = "braze"\n', "source.port must be"),
         (LEAST + 'share = "120%"\n', "sink.share"),
         (LEAST + 'linger = "soon"\n', "sink.linger"),
         (LEAST + "in_flight = 0\n", "sink.in_flight"),
@@ -179,6 +188,12 @@ def test_what_cannot_be_is_told_with_file_key_and_what_is_allowed(text: str, say
     said = complaint(text)
     assert says in said
     assert said.startswith("worker.toml") or says.partition(" ")[0] in said
+
+
+def test_a_number_that_no_machine_holds_is_told_by_its_key() -> None:
+    """In the words of whoever reads it, where there are none of ours."""
+    with pytest.raises(ConfigError, match=r"ops\.port: Integer value out of range"):
+        parsed(LEAST, {"INGEST_OPS__PORT": "9" * 5_000}, name="worker.toml")
 
 
 @pytest.mark.parametrize(

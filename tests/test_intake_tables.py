@@ -30,7 +30,8 @@ def rows(everything: list[Taken]) -> list[tuple[int, int]]:
 
 def unfit(intake: Intake, line: int, raw: bytes = b"u1,x") -> Taken:
     """Account for a row with a cell that is not of its type."""
-    return intake.unfit(3, line, "wrong-type", "age", "no number", raw, "a summary")
+    told = ("wrong-type", "age", "no number", raw, "a summary")
+    return intake.unfit(3, line, *told, table=True)
 
 
 def test_a_row_without_a_record_is_invalid() -> None:

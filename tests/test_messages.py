@@ -123,6 +123,24 @@ def test_a_message_that_fits_no_mapping_is_unreadable() -> None:
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        b'{"user":{"id":1},"ada@example.test":{"":2}}',
+        b'{"user":{"id":1},"ada":1,"ada.score":2}',
+        b'{"user":{"id":1},"ada":{"score":1},"ada.score":2}',
+        b'{"user":{"id":1},"email":1,"email.ada":2}',
+    ],
+)
+def test_names_of_members_are_told_to_the_dead_letter_alone(message: bytes) -> None:
+    """What does not fit is named in the reason, and not in the summary that reports have."""
+    error = refused(Messages(mapping=ORDERS), message)
+    assert (error.code, error.field) == ("not-mapped", "")
+    assert "ada" in str(error)
+    assert error.summary.startswith("the message does not fit the mapping")
+    assert "ada" not in error.summary
+
+
+@pytest.mark.parametrize(
     "mapping",
     [
         {"columns": {"a": {"to": "external_id"}}},

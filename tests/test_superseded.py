@@ -166,7 +166,7 @@ def test_rows_of_a_table_are_marked_by_the_identity_in_them(tmp_path: Path) -> N
 
 def unfit(intake: Intake, line: int, who: bytes) -> Taken:
     """A row with a bad cell."""
-    return intake.unfit(0, line, "wrong-type", "age", "no number", b"u,x", "", who=who)
+    return intake.unfit(0, line, "wrong-type", "age", "no number", b"u,x", "", who=who, table=True)
 
 
 def test_more_than_is_remembered_is_not_known(

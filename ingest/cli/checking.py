@@ -34,8 +34,8 @@ from ingest.settings import format_bytes, optional, parse_bytes, parse_duration,
 from ingest.sinks.base import HttpSink
 from ingest.sources import kafka_client, sqs_client
 from ingest.sources.bodies import COPIES
-from ingest.sources.http import MEMORY, HttpIntakeSettings, token_from
-from ingest.sources.http import check as check_intake
+from ingest.sources.http_settings import MEMORY, HttpIntakeSettings, token_from
+from ingest.sources.http_settings import check as check_intake
 from ingest.sources.kafka_settings import with_secrets
 from ingest.state.directory import is_locked
 from ingest.visibility import MOST as MOST_VISIBILITY

@@ -37,7 +37,8 @@ from ingest.sinks.base import Sink
 from ingest.sources.base import Block
 from ingest.sources.bodies import COPIES
 from ingest.sources.converting import converted
-from ingest.sources.http import MEMORY, HttpIntake, HttpIntakeSettings, token_from
+from ingest.sources.http import HttpIntake
+from ingest.sources.http_settings import MEMORY, HttpIntakeSettings, token_from
 from ingest.sources.kafka import KafkaSource
 from ingest.sources.kafka_settings import KafkaSettings, with_secrets
 from ingest.sources.live import LiveSource, Session
@@ -50,6 +51,9 @@ from ingest.state.keys import Keys
 from ingest.worker import Worker, WorkerSettings
 
 log = logging.getLogger("ingest")
+
+WITHIN: Final = "a sandbox in this process"
+"""What is written down as the host of one."""
 
 INTAKE: Final = "http"
 """What people call records that came by HTTP."""
@@ -140,7 +144,10 @@ async def opened_worker(
         state, found = Path(config.state), None
         if isinstance(config.source, Http):
             rules = SpoolRules(parse_bytes(config.source.spool_bytes, what="source.spool_bytes"))
-            found = await stack.enter_async_context(kept(state, rules, sink, shape_of(config)))
+            # A sandbox is made anew at each start, at another port.
+            host = WITHIN if target_of(config).where == "sandbox" else ""
+            shape = shape_of(config)
+            found = await stack.enter_async_context(kept(state, rules, sink, shape, host=host))
         else:
             stack.enter_context(StateDirectory(state))
         # By its name, letters of what a crash kept from being settled are known, and cut away.
@@ -317,7 +324,8 @@ def _judge(sending: _Sending) -> Judge:
                 made.append(line(text))
             except Unreadable as bad:
                 made.append(b"")
-                refused[at] = Refusal(KIND_UNKNOWN, bad.code, bad.field, str(bad), 0, at, raw=text)
+                told = (bad.code, bad.field, str(bad))
+                refused[at] = Refusal(KIND_UNKNOWN, *told, 0, at, raw=text, summary=bad.summary)
         return judge(made, now) | refused
 
     return judged if sending.converts else judge

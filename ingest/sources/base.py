@@ -30,11 +30,12 @@ Piece = bytes | bytearray
 
 
 class Unfit(msgspec.Struct, frozen=True, gc=False):
-    """A row of a table that makes no record: `raw` is its text as it lies there, perhaps cut.
+    """A row or a message that makes no record: `raw` is its text as it lies there, perhaps cut.
 
     `line` is the 1-based line it begins on; `code`, `field`, `reason` and `summary` are those of a
     refusal: the summary says of any such row what the reason says of this one. `who` is an object
-    of nothing but the identity in it, encoded; empty where none could be made out.
+    of nothing but the identity in it, encoded; empty where none could be made out. `table` tells
+    that it is a row of a table, which is mended in its own columns.
     """
 
     line: int
@@ -44,6 +45,7 @@ class Unfit(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     summary: str = ""
     who: bytes = b""
+    table: bool = False
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):

@@ -32,7 +32,7 @@ async def converted(block: Block, line: Callable[[bytes], bytes]) -> Block:
             made.append(line(text))
         except Unreadable as bad:
             made.append(b"")  # a blank line is nothing, and keeps the numbers of the others right
-            unfit.append(Unfit(number, bad.code, bad.field, str(bad), text))
+            unfit.append(Unfit(number, bad.code, bad.field, str(bad), text, bad.summary))
     if not made:
         return block
     data = b"".join(one + b"\n" for one in made)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,19 +42,14 @@ from ingest.posts import (
     waits_of,
 )
 from ingest.segments import SpoolFull, SpoolRules
-from ingest.settings import optional
-from ingest.sources.bodies import COPIES, Budget, Hold, too_large, whole
+from ingest.seldom import Seldom
+from ingest.sources.bodies import Budget, Hold, too_large, whole
+from ingest.sources.http_settings import HttpIntakeSettings, check
 from ingest.sources.watching import Watched, Watcher, Watching
 
-TOKEN: Final = "INGEST_HTTP_TOKEN"
+log = logging.getLogger("ingest")
 
 PATH: Final = "/v1/records"
-
-BODY_BYTES: Final = 8_000_000
-"""Bytes of a body at most, inflated: twice the largest request of any destination."""
-
-MEMORY: Final = 64_000_000
-"""Bytes for bodies that are read or being kept, all copies together."""
 
 MOST_REQUESTS: Final = 1_000
 """Requests at work at once: each holds a connection, and processes commonly get 1,024 files."""
@@ -93,27 +88,6 @@ class Keys(Protocol):
     def remember(self, request: Remembered, place: tuple[int, int]) -> None: ...
 
 
-class HttpIntakeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the intake listens. Port 0 takes a free one; sizes are in bytes.
-
-    Without a token only this machine may post: `host` must be a loopback address then.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    token: str | None = None
-    body_bytes: int = BODY_BYTES
-    memory: int = MEMORY
-
-
-def token_from(environ: Mapping[str, str]) -> str | None:
-    """Return the bearer token, from the environment or a file it names; None if there is none.
-
-    Raises `ConfigError`.
-    """
-    return optional(environ, TOKEN)
-
-
 class HttpIntake:
     """Takes posts in. `async with` it, or `start`, `stop` and `aclose`. Raises `ConfigError`.
 
@@ -145,6 +119,7 @@ class HttpIntake:
         self._refused = refused
         self._pages = dict(pages or {})
         self._wall = wall
+        self._warn = Seldom(log.warning)
         self._token = (settings.token or "").encode()
         self._budget = Budget(settings.memory, MOST_REQUESTS)
         self._working: dict[str, tuple[str, asyncio.Future[Posted | None]]] = {}
@@ -215,9 +190,11 @@ class HttpIntake:
             if error.status == 401:
                 response.headers["WWW-Authenticate"] = "Bearer"
         except SpoolFull as error:
+            self._warn(f"posts are answered with 503: {error}")
             response = _error(503, f"{error}. Nothing of the request was kept: send it again")
-        except LocalFailure:
-            # What failed is this machine's, and told there; the caller can only try again.
+        except LocalFailure as error:
+            # What failed is this machine's, and told here; the caller can only try again.
+            self._warn(f"posts are answered with 503: {error}")
             response = _error(503, "the intake cannot keep anything now: send the request again")
         except (ClientError, BadHttpMessage, ConnectionError):
             response = _error(400, "the request broke off")
@@ -244,7 +221,7 @@ class HttpIntake:
                 posted = await self._accept(await _lines_of(form, body), None, seconds, hold)
             else:
                 posted = await self._keyed(form, body, key, seconds, hold)
-        return web.Response(status=posted.status, body=posted.body, content_type="application/json")
+        return _json(posted.status, posted.body)
 
     def _authorize(self, request: web.Request) -> None:
         if not self._token:
@@ -368,34 +345,6 @@ async def _lines_of(form: Form, body: bytes) -> list[Line]:
     return await asyncio.to_thread(lines_of, form, body)
 
 
-def check(settings: HttpIntakeSettings, rules: SpoolRules) -> None:
-    """Raise `ConfigError` for what must not, or could not, be."""
-    if not settings.token and not _is_loopback(settings.host):
-        raise ConfigError(
-            f"an intake on {settings.host} can be reached by others, and needs a token: set "
-            f"{TOKEN}, or {TOKEN}_FILE, or listen on 127.0.0.1"
-        )
-    if settings.memory < settings.body_bytes * COPIES:
-        raise ConfigError(
-            f"a body of {settings.body_bytes:,} bytes needs {COPIES} times as much memory, and "
-            f"the intake has {settings.memory:,} bytes"
-        )
-    if rules.largest < 2 * settings.body_bytes:
-        raise ConfigError(
-            f"spool_bytes is too small: a body may have {settings.body_bytes:,} bytes, and a spool "
-            f"for such has {8 * settings.body_bytes:,} at the least"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _same(known: str, mark: str) -> None:
     """Raise `Unreadable` if a key comes with another body."""
     if known != mark:
@@ -405,9 +354,12 @@ def _same(known: str, mark: str) -> None:
 
 
 def _error(status: int, sentence: str) -> web.Response:
-    return web.Response(
-        status=status, body=dumps({"error": sentence}), content_type="application/json"
-    )
+    return _json(status, dumps({"error": sentence}))
+
+
+def _json(status: int, body: bytes) -> web.Response:
+    """Return a JSON text as an answer; it ends its line, for those who read it at a terminal."""
+    return web.Response(status=status, body=body + b"\n", content_type="application/json")
 
 
 @web.middleware

@@ -283,7 +283,7 @@ class KafkaSession:
         try:
             line = ties.line(value, kind_of(message.headers) if message.headers else None)
         except Unreadable as bad:
-            row = Unfit(message.offset, bad.code, bad.field, str(bad), value)
+            row = Unfit(message.offset, bad.code, bad.field, str(bad), value, bad.summary)
             self._shelf.put_unfit(part, row)
             return True
         if not line:

@@ -177,7 +177,7 @@ def _encoded(values: Values, part: int, encoder: Encoding, header: Header) -> Bl
             else:
                 raw = raw_row(header, row)
                 told = (line.code, line.field, line.reason)
-                unfit.append(Unfit(number, *told, raw, line.summary, line.who))
+                unfit.append(Unfit(number, *told, raw, line.summary, line.who, table=True))
         lines, numbers = kept, kept_numbers
     return Block(
         part,

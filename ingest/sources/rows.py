@@ -221,7 +221,7 @@ class RowReader:
                     self._wary = self._wary and (not row or _is_odd(lines[done:stop]))
                     if row and self._wary:
                         raw = _bytes(lines[done]).rstrip(b"\r\n")
-                        unfit.append(Unfit(first + done, BAD_QUOTES, "", _FOLLOWS, raw))
+                        unfit.append(Unfit(first + done, BAD_QUOTES, "", _FOLLOWS, raw, table=True))
                     elif row:
                         rows.append(row)
                         numbers.append(first + done)
@@ -240,7 +240,7 @@ class RowReader:
                 break  # all is read, or a row is begun
             code = ROW_TOO_LONG if problem is self._open else BAD_QUOTES
             raw = _bytes(lines[done]).rstrip(b"\r\n")
-            unfit.append(Unfit(first + done, code, "", problem, raw))
+            unfit.append(Unfit(first + done, code, "", problem, raw, table=True))
             at, again = done + 1, stop - done > 1
             self._wary = True
             if again:
@@ -270,7 +270,9 @@ class RowReader:
             else:
                 kept.append(at)
                 continue
-            rows.unfit.append(Unfit(rows.numbers[at], BAD_TEXT, "", reason, rows.raw(at)))
+            rows.unfit.append(
+                Unfit(rows.numbers[at], BAD_TEXT, "", reason, rows.raw(at), table=True)
+            )
         rows.unfit.sort(key=lambda found: found.line)
         rows.numbers = [rows.numbers[at] for at in kept]
         rows.stops = [rows.stops[at] for at in kept]

@@ -233,7 +233,8 @@ class SqsSession:
         try:
             line = self._ties.line(body, kind)
         except Unreadable as bad:
-            self._shelf.put_unfit(Unfit(number, bad.code, bad.field, str(bad), body))
+            row = Unfit(number, bad.code, bad.field, str(bad), body, bad.summary)
+            self._shelf.put_unfit(row)
             return True
         if not line:
             self._ties.counts.emptied += 1

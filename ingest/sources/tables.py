@@ -362,7 +362,7 @@ def encoded(found: Iterable[Rows], part: int, encoder: Encoding) -> Iterator[Blo
 def _unfit(refused: Any, rows: Rows, at: int) -> Unfit:
     line, raw = rows.numbers[at], rows.raw(at)
     told = (refused.code, refused.field, refused.reason)
-    return Unfit(line, *told, raw, refused.summary, refused.who)
+    return Unfit(line, *told, raw, refused.summary, refused.who, table=True)
 
 
 def _chained(first: Rows, rest: Iterator[Rows]) -> Iterator[Rows]:

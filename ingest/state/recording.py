@@ -136,7 +136,7 @@ class Recording:
         """
         self._ailing = self._ailing or LocalFailure(
             f"the disk with {self._path.parent} is full. What was sent is written down: make room, "
-            "and run the same command again"
+            "and start again: it goes on from there"
         )
         return self._reserve.release()
 

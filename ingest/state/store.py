@@ -159,14 +159,14 @@ def failure(path: Path, error: sqlite3.Error) -> LocalFailure:
     if code in _NO_ROOM:
         return Unwritten(
             f"cannot write the journal {path}: {error}. Nothing was sent that is not noted there: "
-            "make room on the disk, and run the same command again"
+            "make room on the disk, and start again: it goes on from there"
         )
     if code in _NO_ACCESS:
         return LocalFailure(
             f"cannot write the journal {path}: {error}. Mend the permissions of the state "
             "directory, or choose another one"
         )
-    return LocalFailure(f"the journal {path} failed: {error}. Run the same command again")
+    return LocalFailure(f"the journal {path} failed: {error}. Start again: it goes on from there")
 
 
 @contextmanager

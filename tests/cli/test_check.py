@@ -20,7 +20,7 @@ from ingest.sandbox.server import Sandbox
 from ingest.settings import parse_bytes
 from ingest.sinks.base import Choice, HttpSink, Request
 from ingest.sinks.registry import DESTINATIONS
-from ingest.sources.http import BODY_BYTES
+from ingest.sources.http_settings import BODY_BYTES
 from ingest.state.directory import StateDirectory
 
 KEY = "a-key-that-nobody-may-see"

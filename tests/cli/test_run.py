@@ -347,6 +347,48 @@ async def test_an_intake_maps_what_is_posted(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_report_names_no_member_of_what_was_posted(tmp_path: Path) -> None:
+    """Whoever posted it is told; the balance says what is true of any such message."""
+    port = free_port()
+    posted = dumps({**loads(domain_event(1)), "ada@example.test": {"": 1}})
+    headers = {"Content-Type": "application/x-ndjson"}
+    async with (
+        at_work(intake(tmp_path, port, MAP)) as worker,
+        ClientSession(f"http://127.0.0.1:{port}") as client,
+    ):
+        async with client.post("/v1/records", data=posted, headers=headers) as answer:
+            (error,) = (await answer.json())["errors"]
+        (reason,) = worker.balance.reasons()
+        report = str(worker.balance.reasons())
+    assert (error["code"], reason.code) == ("not-mapped", "not-mapped")
+    assert "ada@example.test" in error["reason"]
+    assert "ada@" not in report
+
+
+@pytest.mark.asyncio
+async def test_what_a_sandbox_in_the_process_did_not_get_goes_to_the_next_one(
+    tmp_path: Path,
+) -> None:
+    """It is another one at each start, and the same destination."""
+    port = free_port()
+    config = told(
+        f'state = "{tmp_path / "state"}"\n'
+        f'[source]\ntype = "http"\nport = {port}\nkind = "event"\n'
+        '[sink]\ntype = "sandbox"\nlinger = "60s"\n[ops]\nport = 0'
+    )
+    event = dumps({"external_id": "u", "name": "n", "time": "2026-01-31T12:00:00Z"})
+    headers = {"Content-Type": "application/x-ndjson"}
+    async with (
+        at_work(config),
+        ClientSession(f"http://127.0.0.1:{port}") as client,
+        client.post("/v1/records", data=event, headers=headers) as answer,
+    ):
+        assert answer.status == 202
+    async with at_work(config) as worker:
+        assert worker.balance.count("read") == 1
+
+
+@pytest.mark.asyncio
 async def test_an_empty_spool_is_nobodys(tmp_path: Path) -> None:
     """After a clean end the next start may map otherwise; what was settled is not sent again."""
     port = free_port()
@@ -461,6 +503,28 @@ def test_a_pipe_is_delivered_to_its_end(tmp_path: Path, monkeypatch: pytest.Monk
     assert "21 records read, 20 delivered, 1 invalid, 0 pending" in words
     assert "cannot be read again" in words
     assert loads((tmp_path / "state" / FILE).read_bytes())["raw"] == "junk"
+
+
+@pytest.mark.asyncio
+async def test_half_a_line_at_a_stop_is_a_dead_letter_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is drained all the same: what was read has its end."""
+    read, write = os.pipe()
+    monkeypatch.setattr("ingest.cli.working.PipeSource", _over(read))
+    monkeypatch.setattr("ingest.sources.piped.REST_SECONDS", 0.05)
+    os.write(write, b'{"external_id":"u","name":"n","time":"2026-01-31T12:00:00Z"}\n{"external_')
+    config = told(
+        f'state = "{tmp_path / "state"}"\n[source]\ntype = "stdin"\nkind = "event"\n'
+        f'[sink]\ntype = "file"\npath = "{tmp_path / "out"}"\n[ops]\nport = 0'
+    )
+    async with at_work(config) as worker:
+        await settled(worker, 1)
+    os.close(read)
+    os.close(write)
+    assert len(events_in(tmp_path / "out")) == 1
+    letter = loads((tmp_path / "state" / FILE).read_bytes())
+    assert (letter["code"], letter["raw"]) == ("cut-off", '{"external_')
 
 
 def _over(fd: int) -> Any:

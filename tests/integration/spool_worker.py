@@ -16,7 +16,8 @@ from ingest.errors import LocalFailure
 from ingest.intake import IntakeRules
 from ingest.judging import LineJudge
 from ingest.segments import SpoolRules
-from ingest.sources.http import BODY_BYTES, HttpIntake, HttpIntakeSettings
+from ingest.sources.http import HttpIntake
+from ingest.sources.http_settings import BODY_BYTES, HttpIntakeSettings
 from ingest.sources.spooled import SpoolSource
 from ingest.state.directory import StateDirectory
 from ingest.state.keys import Keys

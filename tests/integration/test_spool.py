@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 
 from ingest.codec import dumps
+from tests.integration.processes import most_memory
 
 pytestmark = pytest.mark.integration
 
@@ -59,10 +59,7 @@ class Serving:
     @property
     def most_memory(self) -> int:
         """The most memory it had, in bytes. Linux only."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) * 1024
+        return most_memory(self.process)
 
 
 @contextmanager
@@ -120,7 +117,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
     with serving(tmp_path) as worker:
         answers = posted(worker.url, [*bodies])
         worker.kill()
-    assert set(answers) == {(202, b'{"accepted":10}')}
+    assert set(answers) == {(202, b'{"accepted":10}\n')}
     assert listed(tmp_path) == Counter(map(line, numbers))
 
 
@@ -146,7 +143,7 @@ def test_requests_with_keys_are_there_once_or_not_at_all(tmp_path: Path, seed: i
         for text in bodies[at][0].split(b"\n"):
             assert there[text] == 1
     with serving(tmp_path) as worker:
-        assert set(posted(worker.url, [*bodies, *bodies])) == {(202, b'{"accepted":10}')}
+        assert set(posted(worker.url, [*bodies, *bodies])) == {(202, b'{"accepted":10}\n')}
     assert listed(tmp_path) == Counter(map(line, range(3_000)))
 
 

@@ -17,7 +17,7 @@ def doubled(line: bytes) -> bytes:
     if line.startswith(b"0"):
         return b""
     if line.startswith(b"9"):
-        raise Unreadable("bad", "f", "it is a nine")
+        raise Unreadable("bad", "f", "it is a nine", "it is one of ten")
     return line + line
 
 
@@ -48,3 +48,5 @@ def test_marks_and_bad_rows_stay() -> None:
     row = Unfit(2, "old", "", "why", b"x")
     made = asyncio.run(converted(Block(0, b"9\na\n", 1, 4, unfit=(row,)), doubled))
     assert [(one.line, one.code) for one in made.unfit] == [(1, "bad"), (2, "old")]
+    bad = made.unfit[0]
+    assert (bad.field, bad.reason, bad.summary) == ("f", "it is a nine", "it is one of ten")

@@ -22,7 +22,8 @@ from ingest.intake import IntakeRules, Refusal
 from ingest.judging import LineJudge
 from ingest.segments import SpoolRules
 from ingest.sources import http
-from ingest.sources.http import HttpIntake, HttpIntakeSettings, token_from
+from ingest.sources.http import HttpIntake
+from ingest.sources.http_settings import BODY_BYTES, MEMORY, HttpIntakeSettings, token_from
 from ingest.state.keys import Keys
 from ingest.state.spool import Spool
 
@@ -118,11 +119,14 @@ class Served:
     async def post(
         self, body: Any, headers: Mapping[str, str] = NDJSON, query: str = ""
     ) -> tuple[int, Any]:
-        """Post, and return the status and the JSON of the answer."""
+        """Post, and return the status and the JSON of the answer, which ends its line."""
         async with self.client.post(
             f"{self.intake.url}/v1/records{query}", data=body, headers=headers
         ) as answer:
-            return answer.status, loads(await answer.read())
+            body = await answer.read()
+            assert body.endswith(b"}\n")
+            assert answer.content_type == "application/json"
+            return answer.status, loads(body)
 
     def kept(self) -> list[bytes]:
         """The lines in the spool."""
@@ -344,8 +348,10 @@ async def test_a_full_spool_is_told_and_keeps_nothing_of_the_request(tmp_path: P
 
 
 @pytest.mark.asyncio
-async def test_a_disk_that_fails_is_no_acceptance(tmp_path: Path) -> None:
-    """The caller is asked to come again, and learns nothing of this machine."""
+async def test_a_disk_that_fails_is_no_acceptance(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller is asked to come again, and learns nothing of this machine; the log says it."""
     held: list[Held] = []
 
     driver = Driver()
@@ -356,6 +362,9 @@ async def test_a_disk_that_fails_is_no_acceptance(tmp_path: Path) -> None:
         assert status == 503
         assert "/secret" not in answer["error"]
         assert (it.refused, driver.watched) == ([], {})
+        await it.post(lines(1))
+    (told,) = caplog.messages  # it is said now and then
+    assert told == "posts are answered with 503: the disk with /secret/place is full"
 
 
 @pytest.mark.asyncio
@@ -569,6 +578,6 @@ async def test_a_body_that_never_comes_is_waited_for_no_longer(
 
 def test_limits_agree() -> None:
     """Whatever may be posted fits a spool as it is by default, with its answer beside it."""
-    assert SpoolRules().largest >= 2 * http.BODY_BYTES
-    assert http.MEMORY >= 3 * http.BODY_BYTES
-    assert posts.MOST_LINES * 300 < http.BODY_BYTES
+    assert SpoolRules().largest >= 2 * BODY_BYTES
+    assert MEMORY >= 3 * BODY_BYTES
+    assert posts.MOST_LINES * 300 < BODY_BYTES

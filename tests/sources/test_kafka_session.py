@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingest.errors import InputError, LocalFailure
-from ingest.messages import Messages
+from ingest.messages import Messages, Unreadable
 from ingest.sources.base import MAX_LINE_BYTES, Block
 from ingest.sources.kafka_client import Confused, Gone, Key, Message, Unreachable
 from ingest.sources.kafka_messages import Keys
@@ -226,6 +226,24 @@ def test_messages_that_hold_nothing_are_settled_and_counted() -> None:
         assert second.oversize == ((6, MAX_LINE_BYTES + 1),)
         await session.end()
         assert far.commits == [{KEY: Commit(4)}]
+
+    virtual_clock.run(scene())
+
+
+def test_a_row_has_the_summary_of_its_message() -> None:
+    """A report says that; what names a member is for the dead letter."""
+
+    def line(message: bytes, kind: str | None) -> bytes:
+        raise Unreadable("bad", "f", "it has 'ada'", "it has something")
+
+    async def scene() -> None:
+        session = Far().session(line=line)
+        await session.take(KEY, [Message(0, b"{}")])
+        (block,) = await taken(session, 1)
+        assert [(row.reason, row.summary) for row in block.unfit] == [
+            ("it has 'ada'", "it has something")
+        ]
+        await session.end()
 
     virtual_clock.run(scene())
 

@@ -34,7 +34,7 @@ def line_of(message: bytes, kind: str | None) -> bytes:
     if message == b"nothing":
         return b""
     if message == b"unfit":
-        raise Unreadable("not-json", "", "the message is not JSON")
+        raise Unreadable("bad", "", "it has 'ada'", "it has something")
     return message if kind is None else b"%b:%b" % (kind.encode(), message)
 
 
@@ -345,6 +345,8 @@ def test_messages_that_are_no_lines_have_their_end() -> None:
         await asyncio.sleep(2)
         assert sorted(queue.deleted) == [" ", "nothing"]
         assert sorted(one.open.values()) == ["event:kinded", "fine", "other", "unfit"]
+        rows = [row for block in one.blocks for row in block.unfit]
+        assert [(row.reason, row.summary) for row in rows] == [("it has 'ada'", "it has something")]
         assert (one.counts.tombstones, one.counts.emptied) == (1, 1)
         number = next(number for number, name in one.open.items() if name == "fine")
         assert one.session.place(0, number) == "q@fine"

@@ -277,7 +277,7 @@ def test_a_file_of_another_version_or_program_is_left_alone(
         (sqlite3.SQLITE_FULL, "make room on the disk"),
         (sqlite3.SQLITE_IOERR_WRITE, "make room on the disk"),
         (sqlite3.SQLITE_CORRUPT_INDEX, "Restore it from a backup"),
-        (sqlite3.SQLITE_BUSY, "Run the same command again"),
+        (sqlite3.SQLITE_BUSY, "Start again"),
     ],
 )
 def test_each_failure_says_what_to_do(tmp_path: Path, code: int, says: str) -> None:

@@ -131,7 +131,7 @@ def test_a_file_that_may_not_grow_ends_the_run_with_a_sentence(tmp_path: Path) -
     worker = start(state, "fsize=400000")
     status, said = ended(worker)
     assert status == 4, said.decode()
-    assert b"make room on the disk, and run the same command again" in said
+    assert b"make room on the disk, and start again" in said
     assert b"Traceback" not in said
     found = checked(state)
     assert found | SOUND == found
