@@ -1,6 +1,7 @@
 """JSON: the one module that knows orjson and msgspec's decoders.
 
-Strict on input (no NaN, no lone surrogate, UTF-8 only), compact on output.
+Strict on input (no NaN, no lone surrogate, UTF-8 only), compact on output. Beside it, MessagePack,
+for what one process of ours tells another.
 """
 
 from __future__ import annotations
@@ -43,6 +44,16 @@ def typed(shape: type[T]) -> msgspec.json.Decoder[T]:
     Bytes inside of a `Raw` are checked to be JSON, not to be UTF-8.
     """
     return msgspec.json.Decoder(shape)
+
+
+def packed(value: Any) -> bytes:
+    """Encode a value for another process of ours."""
+    return msgspec.msgpack.encode(value)
+
+
+def unpacked(data: bytes | bytearray | memoryview, shape: type[T]) -> T:
+    """Decode what `packed` made of a value of a shape."""
+    return msgspec.msgpack.decode(data, type=shape)
 
 
 DecodeError: Final = msgspec.DecodeError

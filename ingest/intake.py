@@ -25,7 +25,8 @@ from ingest.forms import (
     flagged,
     without_credentials,
 )
-from ingest.proving import DOUBTFUL, Proof, Prover, Vouched
+from ingest.proofs import DOUBTFUL, Proof, Vouched
+from ingest.proving import Prover
 from ingest.records import (
     ATTRIBUTES,
     KIND_UNKNOWN,
@@ -206,6 +207,31 @@ class Intake:
             proof = some.proof(rules.largest)
             lines = some.lines() if DOUBTFUL in proof.slots else some.fragments
             yield self._judged(part, lines, numbers[start : start + step], proof, now)
+
+    @property
+    def prover(self) -> Prover | None:
+        """What proves lines for `take_proven`, in another process perhaps; None if nothing may."""
+        return self._prover if self._rules.validate and self._schema.provable else None
+
+    def take_proven(
+        self,
+        part: int,
+        proof: Proof,
+        lines: Sequence[bytes],
+        numbers: Sequence[int],
+        now: float = 0.0,
+    ) -> Iterator[Taken]:
+        """Judge lines as `take` does, of which its `prover` has proven what it could.
+
+        The lines themselves are not asked for where the proof is a whole one.
+        """
+        if proof.whole:
+            yield self._judged(part, proof.fragments, numbers, proof, now)
+            return
+        for start in range(0, len(lines), SLICE_LINES):
+            stop = start + SLICE_LINES
+            some, told = proof.cut(start, stop), numbers[start:stop]
+            yield self._judged(part, lines[start:stop], told, some, now)
 
     def unfit(
         self,

@@ -40,6 +40,7 @@ from ingest.outcomes import (
     Unavailable,
 )
 from ingest.profiles import CapsLadder
+from ingest.proving import Prover
 from ingest.reader import Reader
 from ingest.records import Batch
 from ingest.resends import Case
@@ -144,6 +145,11 @@ class Driver:
     def keep(self, recording: Recording) -> None:
         """Keep a journal of the run, from before its beginning."""
         self._noting = self._noting_in(recording)
+
+    @property
+    def prover(self) -> Prover | None:
+        """What proves lines before they are read, in another process perhaps; None if nothing."""
+        return self._reader.prover
 
     def begin_at(
         self, ordinals: Mapping[int, int], offsets: Mapping[int, int] | None = None

@@ -7,9 +7,9 @@ themselves (`validation.check`) have the last word on those. It never refuses a 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import compress
 from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
@@ -19,20 +19,15 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ingest.codec import DecodeError, typed
 from ingest.forms import JSON_SPACE, flagged
+from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Proof
 from ingest.records import ATTRIBUTES, KINDS, PURCHASE, Fragment, UserKey
 from ingest.validation import HEADS, clean_chunk
 
 T = TypeVar("T")
 
-DOUBTFUL: Final = 255
-"""Stands for the slot of a line of which nothing is proven."""
-
 PIECES: Final = 8
 """Into how many pieces records that are not clean together are cut, to look at each: with one bad
 record in 256, three rounds find it, and the others are looked at three times more."""
-
-SURELY_SHALLOW: Final = 2_000
-"""Bytes of an object in which no decoder meets its limit of 1,024 levels: a level takes two."""
 
 FLAG_BYTES: Final = len(flagged(b"{}"))
 """More than what `flagged` adds to a record."""
@@ -97,67 +92,6 @@ class _Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     purchase: Raw | UnsetType = UNSET
 
 
-class Proof(msgspec.Struct):
-    """What is proven of some lines: slot, fragment and key of each, `DOUBTFUL` for the others.
-
-    `opened` holds (slot, content) of doubtful lines that are nothing but an envelope around it.
-    `time` is that of one event or purchase among the proven, as text; empty if there is none.
-    """
-
-    slots: bytearray
-    fragments: list[Fragment]
-    keys: list[UserKey]
-    opened: dict[int, tuple[int, bytes]]
-    time: str = ""
-
-    @classmethod
-    def of_nothing(cls, count: int) -> Proof:
-        """Return the proof that calls all of `count` lines doubtful."""
-        return cls(bytearray((DOUBTFUL,)) * count, [b""] * count, [""] * count, {})
-
-
-class Vouched(msgspec.Struct, frozen=True, gc=False):
-    """Flat objects of one kind, as columns, by an encoder that knows what it put into them.
-
-    `keys` are their external ids. Of all rows but those in `doubtful`, which count up, it is
-    certain that no rule finds anything, and that nobody else is named in them.
-    """
-
-    kind: str
-    fragments: Sequence[bytes]
-    keys: Sequence[str]
-    doubtful: Sequence[int] = ()
-
-    def __len__(self) -> int:
-        return len(self.fragments)
-
-    def lines(self) -> list[bytes]:
-        """Return each object in its envelope."""
-        opening = b'{"%b":' % self.kind.encode()
-        return [b"%b%b}" % (opening, fragment) for fragment in self.fragments]
-
-    def cut(self, start: int, stop: int) -> Vouched:
-        """Return some of the rows."""
-        at, to = bisect_left(self.doubtful, start), bisect_left(self.doubtful, stop)
-        doubtful = [row - start for row in self.doubtful[at:to]]
-        return Vouched(self.kind, self.fragments[start:stop], self.keys[start:stop], doubtful)
-
-    def proof(self, largest: int) -> Proof:
-        """Return what is proven of `lines`, if a record may have so many bytes."""
-        fragments: list[Fragment] = list(self.fragments)
-        slot = KINDS.index(self.kind)
-        doubtful = set(self.doubtful)
-        if max(map(len, fragments), default=0) > largest:
-            doubtful.update(row for row, one in enumerate(fragments) if len(one) > largest)
-        slots = bytearray((slot,)) * len(fragments)
-        opened = {}
-        for row in doubtful:
-            slots[row] = DOUBTFUL
-            if len(fragments[row]) <= SURELY_SHALLOW:
-                opened[row] = slot, fragments[row]
-        return Proof(slots, fragments, list(self.keys), opened)
-
-
 class _Lines(msgspec.Struct):
     """Some lines, their indices, and all of them joined, if somebody did that."""
 
@@ -189,12 +123,19 @@ class Prover:
     """
 
     def __init__(self, bare: str | None, *, largest: int, update_existing_only: bool) -> None:
+        self._told = partial(
+            Prover, bare, largest=largest, update_existing_only=update_existing_only
+        )
         self._bare = None if bare is None else KINDS.index(bare)
         self._largest = largest - FLAG_BYTES if update_existing_only else largest
         self._flag = update_existing_only
         self._envelopes = typed(_Envelope)
         self._heads = [typed(HEADS[kind]) for kind in KINDS]
         self._plain = [typed(_opened_in(kind)) for kind in KINDS]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be handed to another process, which makes its own decoders."""
+        return self._told, ()
 
     def prove(self, lines: Sequence[bytes]) -> Proof:
         """Return what is proven of lines; no line may hold a newline."""

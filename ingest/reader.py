@@ -15,6 +15,7 @@ from ingest.errors import InputError
 from ingest.intake import Intake, Refusal, Taken
 from ingest.noting import Noting
 from ingest.observer import Observer
+from ingest.proving import Prover
 from ingest.quota import Quota
 from ingest.reading import judged, rationed
 from ingest.sources.base import Block
@@ -72,6 +73,11 @@ class Reader:
         self._said_old = False
         self._gathered: asyncio.Handle | None = None
         self._offered = 0
+
+    @property
+    def prover(self) -> Prover | None:
+        """What proves lines for the intake; None where it takes no proof."""
+        return self._intake.prover
 
     @property
     def bytes_read(self) -> int:

@@ -37,8 +37,13 @@ def judged(intake: Intake, block: Block, now: float) -> Iterator[Taken]:
 def _taking(
     intake: Intake, block: Block, numbers: Sequence[int], now: float
 ) -> Callable[[int, int], Iterator[Taken]]:
-    """Return what judges some lines of a block: as they are, or as what is vouched for."""
+    """Return what judges some lines of a block: as they are, proven, or vouched for."""
     part, vouched = block.part, block.vouched
+    if (proof := block.proof) is not None:
+        lines = [] if proof.whole else block.lines()
+        return lambda at, to: intake.take_proven(
+            part, proof.cut(at, to), lines[at:to], numbers[at:to], now
+        )
     if vouched is None:
         lines = block.lines()
         return lambda at, to: intake.take(part, lines[at:to], numbers[at:to], now)

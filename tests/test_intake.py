@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import reading
 from ingest.codec import dumps, loads
 from ingest.forms import TOO_LONG_LINE
 from ingest.intake import SLICE_LINES, Intake, IntakeRules, Refusal, Taken, Warned
-from ingest.proving import Proof
+from ingest.proofs import Proof
 from ingest.records import KIND_UNKNOWN, KINDS, ordinal_of, part_of, position
+from ingest.sources.base import Block
 from tests.intake_lines import GOOD, RULES, WHEN, formed, mixtures, plain, records
 
 
@@ -68,6 +71,20 @@ def one(line: bytes, **rules: Any) -> Verdicts:
 def test_both_ways_come_to_the_same_verdicts(rules: IntakeRules, lines: list[bytes]) -> None:
     """Slots, fragments, keys, positions, lines, refusals and warnings do not depend on the way."""
     assert judged(Intake(rules), lines) == judged(SlowIntake(rules), lines)
+
+
+@settings(max_examples=200, deadline=None)
+@given(RULES, mixtures())
+def test_what_is_proven_ahead_is_judged_alike(rules: IntakeRules, lines: list[bytes]) -> None:
+    """By a prover that was handed over, as a whole block or in slices."""
+    block = Block(3, b"\n".join(lines), 1, 99)
+    prover = Intake(rules).prover
+    ahead = block if prover is None else block.proven(pickle.loads(pickle.dumps(prover)))
+    here, there = Intake(rules), Intake(rules)
+    assert Verdicts(list(reading.judged(there, ahead, 0.0))) == Verdicts(
+        list(reading.judged(here, block, 0.0))
+    )
+    assert (ahead.following, list(ahead.numbers())) == (block.following, list(block.numbers()))
 
 
 @settings(max_examples=200, deadline=None)

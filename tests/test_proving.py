@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.codec import dumps
-from ingest.proving import DOUBTFUL, SURELY_SHALLOW, Proof, Prover
+from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Proof
+from ingest.proving import Prover
 from ingest.records import KINDS
 from tests.intake_lines import GOOD, mixtures, plain
 

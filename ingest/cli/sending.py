@@ -200,6 +200,8 @@ async def _running(
                 {part: start.ordinal for part, start in starts.items()},
                 {part: start.offset for part, start in starts.items()},
             )
+        if isinstance(reading, Apart):
+            reading.prover = pipeline.prover
         since = time.monotonic()
         state, signals = await _to_its_end(source, reading, pipeline, options, console)
         remember_caps(options, sink, pipeline.ladder)

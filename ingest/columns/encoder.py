@@ -22,7 +22,7 @@ from ingest.columns.names import ALIAS, FLAGS, IDENTITY, PAYLOAD, PRIMARIES, Pat
 from ingest.columns.plan import Column, Plan
 from ingest.columns.times import zone_of
 from ingest.columns.values import texts_of, value_fragments
-from ingest.proving import Vouched
+from ingest.proofs import Vouched
 
 Cells = Sequence[Any]
 Write = Callable[[Field, Cells, dict[int, Unfit]], list[bytes]]

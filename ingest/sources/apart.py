@@ -1,4 +1,5 @@
-"""A source read in a process of its own: rows become objects beside the loop that sends them.
+"""A source read in a process of its own: rows become objects, and lines are proven, beside the loop
+that sends them.
 
 Decides when that pays, and how blocks come over: a frame each, through a pipe that holds a few of
 them, so that the process waits while nobody asks. In one process, a thread that encodes and a loop
@@ -17,10 +18,16 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final
 
+import msgspec
+
+from ingest.codec import packed, unpacked
 from ingest.errors import ConfigError, IngestError, InputError, LocalFailure
+from ingest.proofs import Proof, Vouched
+from ingest.proving import Prover
+from ingest.records import UserKey
 from ingest.sources.base import Block
 from ingest.sources.mixed import MixedSource
 from ingest.sources.planning import TableColumns
@@ -31,8 +38,8 @@ except ImportError:  # not on Windows, where pipes have the size that they have
     fcntl = None  # type: ignore[assignment]  # a system without it
 
 PAYS_FROM: Final = 16_000_000
-"""Bytes of text tables from which a second process is worth its start: that takes 0.15 s of a core,
-as reading some 7 MB does."""
+"""Bytes from which a second process is worth its start: that takes 0.15 s of a core, which reads
+some 7 MB of a table."""
 
 PIPE_BYTES: Final = 1 << 20
 """Bytes that a pipe should hold: some blocks, so that neither side waits for each."""
@@ -50,7 +57,7 @@ _START: Final = (
 def pays(source: MixedSource) -> bool:
     """Tell whether reading a source in a process of its own is worth it, and can be done."""
     seekable = all(source.readable_again(part) for part in range(len(source)))
-    return seekable and source.tables_bytes >= PAYS_FROM and _cores() > 1
+    return seekable and (source.total_bytes or 0) >= PAYS_FROM and _cores() > 1
 
 
 def _cores() -> int:
@@ -60,12 +67,13 @@ def _cores() -> int:
 class Apart:
     """Reads a source in another process, which is begun at once. Use it as a context.
 
-    `columns` are those of the source: cells that were left out there are counted in them. Raises
-    what the source raises, and `LocalFailure` if the process cannot be begun, or ends without a
-    word.
+    `prover`, if one is set before the first block is asked for, proves lines there. `columns` are
+    those of the source: cells that were left out there are counted in them. Raises what the source
+    raises, and `LocalFailure` if the process cannot be begun, or ends without a word.
     """
 
     def __init__(self, source: MixedSource, columns: TableColumns) -> None:
+        self.prover: Prover | None = None
         self._source = source
         self._columns = columns
         try:
@@ -78,7 +86,7 @@ class Apart:
             )
         except OSError as error:
             raise LocalFailure(
-                f"no process can be begun that reads the tables: {error.strerror}"
+                f"no process can be begun that reads the input: {error.strerror}"
             ) from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -107,15 +115,17 @@ class Apart:
         with self._out as out:
             _widen(out)
             try:
-                _write(self._into, (self._source.alone(), self._columns))
+                work = (self._source.alone(), self._columns, self.prover)
+                _write(self._into, pickle.dumps(work, pickle.HIGHEST_PROTOCOL))
                 self._into.close()
             except OSError:
                 raise self._ended() from None
             dropped = Counter[str]()
-            while (found := _read(out)) is not None:
+            while (frame := _read(out)) is not None:
+                found, block = _received(frame)
                 if isinstance(found, IngestError):
                     raise found
-                block, so_far = found
+                so_far = found
                 if so_far != dropped:
                     self._columns.note_dropped(so_far - dropped)
                     dropped = so_far
@@ -126,7 +136,7 @@ class Apart:
 
     def _ended(self) -> LocalFailure:
         return LocalFailure(
-            f"the process that reads the tables ended (status {self._process.wait()}). What was "
+            f"the process that reads the input ended (status {self._process.wait()}). What was "
             "sent is written down: run the same command again"
         )
 
@@ -137,18 +147,61 @@ def _widen(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _write(pipe: IO[bytes], value: Any) -> None:
-    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+_Told = Counter[str] | IngestError
+"""What comes with a block, or instead of one: the cells left out so far, or what went wrong."""
+
+
+class _Frame(msgspec.Struct, array_like=True):
+    """A block on its way: its columns by themselves, for most of it are those."""
+
+    rest: bytes
+    fragments: list[bytes] = []
+    keys: list[UserKey] = []
+
+
+def _framed(told: _Told, block: Block | None) -> bytes:
+    """Return a frame of a block; see `_received`."""
+    fragments: list[bytes] = []
+    keys: list[UserKey] = []
+    if block is not None and (columns := _columns_of(block)) is not None:
+        fragments, keys = list(map(bytes, columns.fragments)), list(columns.keys)
+        block = _with_columns(block, [], [])
+    return packed(_Frame(pickle.dumps((told, block), pickle.HIGHEST_PROTOCOL), fragments, keys))
+
+
+def _received(data: bytearray) -> tuple[_Told, Block | None]:
+    """Return what was told with a block, and the block; None for the end."""
+    frame = unpacked(data, _Frame)
+    told, block = pickle.loads(frame.rest)
+    if block is not None and _columns_of(block) is not None:
+        block = _with_columns(block, frame.fragments, frame.keys)
+    return told, block
+
+
+def _columns_of(block: Block) -> Vouched | Proof | None:
+    return block.proof if block.vouched is None else block.vouched
+
+
+def _with_columns(block: Block, fragments: Sequence[bytes], keys: Sequence[UserKey]) -> Block:
+    """Return a block with other columns in what is vouched for, or proven, of it."""
+    columns: dict[str, Any] = {"fragments": fragments, "keys": keys}
+    if block.vouched is not None:
+        vouched = msgspec.structs.replace(block.vouched, **columns)
+        return msgspec.structs.replace(block, vouched=vouched)
+    assert block.proof is not None
+    return msgspec.structs.replace(block, proof=msgspec.structs.replace(block.proof, **columns))
+
+
+def _write(pipe: IO[bytes], data: bytes) -> None:
     view = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
     while view:
         view = view[pipe.write(view) :]
 
 
-def _read(pipe: IO[bytes]) -> Any:
-    """Return the value of the next frame, None where there is none any more."""
+def _read(pipe: IO[bytes]) -> bytearray | None:
+    """Return the next frame, None where there is none any more."""
     head = _exactly(pipe, _LENGTH_BYTES)
-    data = head and _exactly(pipe, int.from_bytes(head, "big"))
-    return pickle.loads(data) if data else None
+    return head and _exactly(pipe, int.from_bytes(head, "big"))
 
 
 def _exactly(pipe: Any, size: int) -> bytearray | None:
@@ -174,19 +227,22 @@ def serve() -> None:
         open(0, "rb", buffering=0) as into,
         open(out, "wb", buffering=0) as frames,
     ):
-        work: tuple[MixedSource, TableColumns] | None = _read(into)
-        if work is not None:
-            _serve(*work, frames)
+        if work := _read(into):
+            source, columns, prover = pickle.loads(work)
+            _serve(source, columns, prover, frames)
     os._exit(0)  # nothing is left to be flushed, and the pipe may be gone
 
 
-def _serve(source: MixedSource, columns: TableColumns, out: IO[bytes]) -> None:
+def _serve(
+    source: MixedSource, columns: TableColumns, prover: Prover | None, out: IO[bytes]
+) -> None:
     try:
         for block in source.blocks():
-            _write(out, (block, columns.dropped))
-        _write(out, (None, columns.dropped))
+            known = block if prover is None else block.proven(prover)
+            _write(out, _framed(columns.dropped, known))
+        _write(out, _framed(columns.dropped, None))
     except IngestError as error:
-        _write(out, _portable(error))
+        _write(out, _framed(_portable(error), None))
 
 
 def _portable(error: IngestError) -> IngestError:

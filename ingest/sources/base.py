@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from ingest.proving import Vouched
+from ingest.proofs import Proof, Vouched
+from ingest.proving import Prover
 
 BLOCK_BYTES: Final = 128 * 1024
 """Bytes of text per block: enough that a hop from a thread (some 50 us) is little beside the work
@@ -74,6 +75,8 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     both are in the order of the file. `next_line` is then the number of what follows the block.
     Without `resumable` no reading can begin there: a bad row has to be seen to judge the next.
     Where a table's encoder knows the objects to be good, `vouched` holds them instead of `data`.
+    Where lines were proven already, `proof` says it of all of them; a whole one is instead of
+    `data`, too.
     """
 
     part: int
@@ -86,6 +89,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     next_line: int = 0
     resumable: bool = True
     vouched: Vouched | None = None
+    proof: Proof | None = None
 
     def numbers(self) -> Sequence[int]:
         """Return the number in the file of each of `lines`."""
@@ -99,6 +103,21 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         if self.next_line:
             return self.next_line
         return self.first_line + _count_lines(self.data) + len(self.oversize)
+
+    def proven(self, prover: Prover) -> Block:
+        """Return the same with what is proven of its lines; as it is where there are none."""
+        if self.vouched is not None or not self.data:
+            return self
+        proof = prover.prove(self.lines())
+        if not proof.whole:
+            return msgspec.structs.replace(self, proof=proof)
+        return msgspec.structs.replace(
+            self,
+            data=b"",
+            line_numbers=self.numbers(),
+            next_line=self.following,
+            proof=proof,
+        )
 
     def lines(self) -> list[bytes]:
         """Return the lines without their ends (LF or CRLF); blank lines keep their place."""

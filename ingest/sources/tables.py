@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, Protocol
 import msgspec
 
 from ingest.errors import InputError
-from ingest.proving import Vouched
+from ingest.proofs import Vouched
 from ingest.sources.base import MAX_LINE_BYTES, Block, Start, Unfit, split_blocks
 from ingest.sources.dialects import UTF8, TableOptions, sniffed, transcoded
 from ingest.sources.formats import UTF8_BOM, conclusive, foreign, plain_name

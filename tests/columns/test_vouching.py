@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ingest.columns import Encoder, Options, Plan, Survey, Unfit
 from ingest.columns.grid import Grid, cut
 from ingest.intake import SLICE_LINES, Intake, IntakeRules, Taken
-from ingest.proving import DOUBTFUL, Vouched
+from ingest.proofs import DOUBTFUL, Vouched
 
 NAMES = st.sampled_from(
     ["email", "phone", "first_name", "country", "language", "gender", "dob", "plan", "visits",
