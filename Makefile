@@ -11,10 +11,10 @@ BROKERS_STAMP := $(VENV)/.brokers-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check integration kafka bench lint types format wheel clean
+.PHONY: help demo test check integration kafka bench bench-check lint types format wheel clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP) ## import into a sandbox with faults, be killed half way, go on, and show the balance
 	$(BIN)/python examples/demo.py
@@ -35,8 +35,11 @@ integration: $(BROKERS_STAMP) ## run the slow tests: real processes, real socket
 kafka: $(STAMP) ## serve a broker of Kafka on 127.0.0.1:9092 until Ctrl-C (fetches it; needs Java and Maven)
 	$(BIN)/python -m tests.integration.brokers
 
-bench: $(BENCH_STAMP) ## measure throughput, memory, and the loop people write (BENCH="..." adds options)
+bench: $(BENCH_STAMP) ## measure beside the limit and what people use (BENCH="--quick --plots DIR" adds options)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-check: $(BENCH_STAMP) ## fail where a ratio fell by more than a third against benchmarks/recorded.json
+	$(BIN)/python -m benchmarks --check $(BENCH)
 
 lint: $(STAMP) ## check style
 	$(BIN)/ruff format --check .

@@ -11,42 +11,19 @@ from __future__ import annotations
 import argparse
 import csv
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 import requests
 
+from benchmarks.rows import chunks
+from benchmarks.stopwatch import timed
+
 THREADS = 20
-EACH = 75
 TIMEOUT_SECONDS = 30.0
 
 _OWN = threading.local()
-
-
-def value_of(cell: str) -> Any:
-    """Return what a cell looks like: null, a boolean, a number, or its text."""
-    if cell.lower() in ("true", "false"):
-        return cell.lower() == "true"
-    if cell.lower() == "null":
-        return None
-    try:
-        return float(cell) if "." in cell else int(cell)
-    except ValueError:
-        return cell
-
-
-def object_of(row: dict[str, str]) -> dict[str, Any]:
-    """Return a row as an attributes object, without its empty cells."""
-    values = {name: value_of(cell) for name, cell in row.items() if cell}
-    return {**values, "external_id": row["external_id"]}
-
-
-def chunks(rows: Iterator[dict[str, str]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the objects of each request."""
-    while chunk := [object_of(row) for row in islice(rows, EACH)]:
-        yield chunk
 
 
 def post(url: str, chunk: list[dict[str, Any]], session: bool) -> None:
@@ -68,10 +45,15 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--session", action="store_true", help="keep the connections")
     given = parser.parse_args()
-    with open(given.path, newline="") as file, ThreadPoolExecutor(THREADS) as pool:
+    with (
+        timed() as tally,
+        open(given.path, newline="") as file,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
         todo = chunks(csv.DictReader(file))
         while some := list(islice(todo, THREADS)):
             list(pool.map(lambda chunk: post(given.url, chunk, given.session), some))
+            tally.records += sum(map(len, some))
 
 
 if __name__ == "__main__":

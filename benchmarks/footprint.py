@@ -19,7 +19,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.measures import import_command, null_account, null_server
+from benchmarks.commands import UNLIMITED, import_command, null_account
+from benchmarks.destinations import null_server
 from ingest.codec import dumps, loads
 from ingest.settings import format_bytes, parse_bytes
 
@@ -82,13 +83,13 @@ def write(path: Path, size: int, repeated: Repeated) -> None:
             file.write(lines)
 
 
-def took(path: Path, port: int | None, *options: str) -> Took:
-    """Import a file into the null server at a port, or into a null file, and watch."""
-    where = ("--to", "file:/dev/null") if port is None else ("--to", "braze")
-    environ = os.environ | null_account(port or 0)
+def took(path: Path, url: str | None, *options: str) -> Took:
+    """Import a file into the null server at a URL, or into a null file, and watch."""
+    where = ("--to", "file:/dev/null") if url is None else ("--to", "braze", *UNLIMITED)
+    environ = os.environ | null_account(url or "")
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         state, report = Path(folder) / "state", Path(folder) / "report.json"
-        more = ("--limits", "combined", "--rate", "1000000/1s", "--report", str(report), *options)
+        more = ("--limits", "combined", "--report", str(report), *options)
         command = import_command(path, str(state), *where, *more)
         since, memory, journal = time.monotonic(), 0, 0
         process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
@@ -139,8 +140,8 @@ def measured(repeated: Repeated, size: int, folder: Path, *, http: bool) -> Took
     try:
         write(path, size, repeated)
         with ExitStack() as stack:
-            port = stack.enter_context(null_server()) if http else None
-            return took(path, port, *kind)
+            url = stack.enter_context(null_server()).url if http else None
+            return took(path, url, *kind)
     finally:
         path.unlink(missing_ok=True)
 

@@ -1,41 +1,54 @@
-"""How long `put` takes, and how late the loop of its users gets: `python -m benchmarks.putting`.
+"""From `put` to its request, by load: `python -m benchmarks.putting URL --rate 10000`.
 
-Tasks put events at a steady rate in all, into a sandbox in a process of its own. Beside them a task
-asks to be woken every few milliseconds, and notes how late it is: once without a pipeline, for what
-the machine adds by itself, and once with one.
+Tasks put events at a steady rate in all into a pipeline. Noted is how long each `put` took, how
+long after it the request with its record went, and how late a task gets that asks the loop to be
+woken every few milliseconds: once without a pipeline, for what the machine adds, and once with one.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from benchmarks.commands import module
+from benchmarks.destinations import serving
+from benchmarks.sampling import Plan, Ratio, Round, Sample, Setting
+from benchmarks.stopwatch import timed
 from ingest import BrazeSink, Event, Pipeline
+from ingest.cli.loop import run
+from ingest.records import Batch
+from ingest.sinks.base import Answer
 
 TASKS = 50
 BEAT = 0.005
 """Seconds between two looks at how late the loop is."""
 
+IDLE_SECONDS = 1.0
+LINGER = 1.0
+"""Seconds that a pipeline waits at most for a request to become full, by default."""
 
-@contextmanager
-def sandbox() -> Iterator[str]:
-    """Serve a sandbox without limits to speak of; give its URL."""
-    command = [sys.executable, "-m", "ingest", "sandbox", "--port", "0", "--rate", "1000000/1s"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        found = re.search(r"http://\S+", process.stderr.readline())
-        assert found is not None
-        try:
-            yield found[0].rstrip("/")
-        finally:
-            process.terminate()
+LOADS = (100, 1_000, 10_000)
+LOADS_QUICK = (5_000,)
+SECONDS, SECONDS_QUICK = 8, 3
+
+
+class Noted(BrazeSink):
+    """Delivers to Braze, and notes when the request of each record went."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, "bench")
+        self.went: dict[object, float] = {}
+
+    async def deliver(self, batch: Batch) -> Answer:
+        """Deliver a batch."""
+        now = time.perf_counter()
+        for column in batch.columns:
+            self.went.update(dict.fromkeys(column.keys, now))
+        return await super().deliver(batch)
 
 
 async def beats(late: list[float], ended: asyncio.Event) -> None:
@@ -46,23 +59,19 @@ async def beats(late: list[float], ended: asyncio.Event) -> None:
         late.append(time.perf_counter() - before - BEAT)
 
 
-async def produce(pipeline: Pipeline, task: int, rate: float, until: float) -> list[float]:
-    """Put at a steady rate; return how long each put took."""
+async def produce(
+    pipeline: Pipeline, task: int, rate: float, until: float, put: dict[object, float]
+) -> list[float]:
+    """Put at a steady rate, of a user each, noting when; return how long each put took."""
     taken, number, began = [], 0, time.perf_counter()
-    while time.perf_counter() < until:
-        before = time.perf_counter()
-        await pipeline.put(Event(external_id=f"u{task}-{number % 1_000}", name="seen"))
+    while (before := time.perf_counter()) < until:
+        user = f"u{task}-{number}"
+        put[user] = before
+        await pipeline.put(Event(external_id=user, name="seen"))
         taken.append(time.perf_counter() - before)
         number += 1
         await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
     return taken
-
-
-def told(name: str, seconds: list[float]) -> str:
-    """Return a line with the spread of some times."""
-    some = sorted(seconds)
-    p50, p99 = (some[int(len(some) * share)] * 1_000 for share in (0.5, 0.99))
-    return f"{name:<28} p50 {p50:8.3f} ms   p99 {p99:8.3f} ms   max {some[-1] * 1_000:8.3f} ms"
 
 
 async def idle(seconds: float) -> list[float]:
@@ -74,36 +83,87 @@ async def idle(seconds: float) -> list[float]:
     return late
 
 
-async def measured(url: str, rate: float, seconds: float) -> None:
-    """Put for some seconds, and say what it was like."""
-    print(told("the loop, idle", await idle(min(seconds, 5.0))))
-    late: list[float] = []
+def quantile(seconds: list[float], share: float) -> float:
+    """Return the time that this share of some stayed within."""
+    return sorted(seconds)[int(len(seconds) * share)]
+
+
+async def measure(url: str, rate: float, seconds: float) -> None:
+    """Put for some seconds, and print a sample of it."""
+    alone = await idle(min(seconds, IDLE_SECONDS))
+    late, put, sink = list[float](), dict[object, float](), Noted(url)
     ended = asyncio.Event()
-    beating = asyncio.create_task(beats(late, ended))
-    async with Pipeline(BrazeSink(url, "sandbox-key"), rate="100000/1s") as pipeline:
-        until = time.perf_counter() + seconds
-        puts = await asyncio.gather(
-            *(produce(pipeline, task, rate / TASKS, until) for task in range(TASKS))
-        )
-        cpu = time.process_time()
-        await pipeline.flush()
-    ended.set()
-    await beating
-    every = [one for some in puts for one in some]
-    print(told("the loop, with a pipeline", late))
-    print(told(f"put, {len(every) / seconds:,.0f}/s of {TASKS} tasks", every))
-    print(f"{pipeline.balance}; CPU {cpu / len(every) * 1e6:.1f} us a record")
+    with timed() as tally:
+        beating = asyncio.create_task(beats(late, ended))
+        async with Pipeline(sink, rate="100000/1s") as pipeline:
+            until = time.perf_counter() + seconds
+            puts = await asyncio.gather(
+                *(produce(pipeline, task, rate / TASKS, until, put) for task in range(TASKS))
+            )
+            await pipeline.flush()
+        ended.set()
+        await beating
+        every = [one for some in puts for one in some]
+        tally.records = len(every)
+        waited = [sink.went[user] - at for user, at in put.items()]
+        for name, times in (("idle", alone), ("late", late), ("put", every), ("sent", waited)):
+            for share in (50, 99):
+                tally.more[f"{name} p{share}"] = quantile(times, share / 100)
+
+
+@contextmanager
+def plan(setting: Setting) -> Iterator[Plan]:
+    """Put by several loads, into a destination that answers at once."""
+    loads, seconds = (LOADS_QUICK, SECONDS_QUICK) if setting.quick else (LOADS, SECONDS)
+    contenders: dict[str, Callable[[], Sample]] = {}
+    ratios: list[Ratio] = []
+    with serving(setting.null) as null:
+        for load in loads:
+            name = f"{load:,} puts/s"
+            given = ("--rate", str(load), "--seconds", str(seconds))
+            contenders[name] = partial(module, "putting", null.url, *given)
+            ratios += _ratios(name, load, seconds)
+        yield Plan(contenders, tuple(ratios))
+
+
+def _ratios(name: str, load: int, seconds: int) -> list[Ratio]:
+    def more(figure: str, of: float = 1.0) -> Callable[[Round], float]:
+        return lambda turn: turn[name].more[figure] / of
+
+    return [
+        Ratio(f"{name}, share of them put", lambda turn: turn[name].records / (load * seconds)),
+        *(
+            Ratio(
+                f"{name}, put to request {share}, of the linger of 1 s",
+                more(f"sent {share}", LINGER),
+                less_is_better=True,
+                guarded=False,
+            )
+            for share in ("p50", "p99")
+        ),
+        Ratio(
+            f"{name}, p99 of a put, of the linger of 1 s",
+            more("put p99", LINGER),
+            less_is_better=True,
+            guarded=False,
+        ),
+        Ratio(
+            f"{name}, p99 of the loop's lateness, times that of an idle one",
+            lambda turn: turn[name].more["late p99"] / turn[name].more["idle p99"],
+            less_is_better=True,
+            guarded=False,
+        ),
+    ]
 
 
 def main() -> None:
     """Read the options, and measure."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.putting", description=__doc__)
+    options = argparse.ArgumentParser(prog="python -m benchmarks.putting")
+    options.add_argument("url")
     options.add_argument("--rate", type=float, default=10_000, help="records a second in all")
     options.add_argument("--seconds", type=float, default=10)
     asked = options.parse_args()
-    os.environ.pop("INGEST_SANDBOX_KEY", None)
-    with sandbox() as url:
-        asyncio.run(measured(url, asked.rate, asked.seconds))
+    run(measure(asked.url, asked.rate, asked.seconds))
 
 
 if __name__ == "__main__":
