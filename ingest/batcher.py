@@ -155,11 +155,10 @@ class Batcher:
     def release(self, users: Iterable[UserKey]) -> None:
         """Let users go: their batch is settled, and their waiting records may be packed."""
         places, lot, of = self._users, None, None
-        for user in users:
-            lane = places.pop(user)
+        for lane in list(map(places.pop, users)):
             if type(lane) is not int:
                 assert isinstance(lane, Lane)
-                places[user] = lane
+                places[lane.key] = lane
                 self._free(lane)
                 first = lane.waiting[0]
                 if lot is None or first.partition is not of:

@@ -184,6 +184,8 @@ class Ledger:
 
     def _mark_superseded(self, batch: Batch, disposition: Disposition) -> None:
         """Mark the letters of users of whom later attributes were delivered now."""
+        if not (len(self._letters) or len(self._recalled)):
+            return
         otherwise = TAKEN if disposition.delivered else ""
         flags, recalled = list[int](), list[int]()
         for slot in self._slots:
@@ -225,7 +227,8 @@ class Ledger:
                 ],
             )
         self._mark_superseded(batch, disposition)
-        self._count_verdicts(batch, disposition, letters)
+        if verdicts:
+            self._count_verdicts(batch, disposition, letters)
         if disposition.delivered:
             self._count_delivered(batch, answer, disposition.verdicts)
         self.balance.maybe_duplicated += disposition.duplicated
