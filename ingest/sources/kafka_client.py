@@ -26,6 +26,10 @@ PASSWORDS: Final = {
 }
 """Options that are secrets, and the variables they come from (or `..._FILE`)."""
 
+_WITH_USER: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+"""Mechanisms of SASL that take a user and a password; the first unless told otherwise. Without one
+of them the client stumbles as it connects."""
+
 _TLS: Final = ("cafile", "capath", "cadata", "certfile", "keyfile", "password")
 """Options of a TLS context; each with `ssl_` before it is an option of the client."""
 
@@ -124,6 +128,7 @@ def options_of(
         if name not in known and name not in tls:
             allowed = ", ".join(sorted((known | set(tls)) - set(_OURS) - set(PASSWORDS)))
             raise ConfigError(f"'{name}' in {where} is no option of aiokafka; there are {allowed}.")
+    _check_user(client, where)
     taken = set(inspect.signature(make).parameters)
     options = {name: value for name, value in client.items() if name in taken}
     if "partition_assignment_strategy" in options:
@@ -141,6 +146,23 @@ def options_of(
                 "be PEM files, and a key that is encrypted needs INGEST_KAFKA_KEY_PASSWORD."
             ) from None
     return options
+
+
+def _check_user(client: Mapping[str, Any], where: str) -> None:
+    protocol = str(client.get("security_protocol", ""))
+    mechanism = client.get("sasl_mechanism", _WITH_USER[0])
+    if not protocol.startswith("SASL") or mechanism not in _WITH_USER:
+        return
+    variable = PASSWORDS["sasl_plain_password"]
+    for option, mend in (
+        ("sasl_plain_username", "add 'sasl_plain_username'"),
+        ("sasl_plain_password", f"set {variable}, or name a file that holds it in {variable}_FILE"),
+    ):
+        if not client.get(option):
+            what = option.rpartition("_")[2]
+            raise ConfigError(
+                f"{mechanism} over {protocol} in {where} needs a {what}, and there is none: {mend}."
+            )
 
 
 def _assignors(names: Any, where: str) -> list[Any]:
@@ -214,7 +236,8 @@ class Client:
                 raise InputError(
                     f"Kafka at {self._bootstrap} cannot be used: {heard.why(error)}. See that it "
                     "is up, that 'bootstrap' names it as host:port, and that the options in "
-                    "[source.client] (security_protocol, sasl_..., ssl_...) are those it asks for."
+                    "[source.client] (security_protocol, sasl_..., ssl_...) and the password in "
+                    f"{PASSWORDS['sasl_plain_password']} are those it asks for."
                 ) from None
         if missing := sorted(set(topics) - set(there)):
             await self.aclose()

@@ -6,31 +6,22 @@ Its jars come from Maven Central by `tests/kafka/pom.xml` into `.kafka/jars`, on
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-TREE: Final = Path(__file__).parents[2]
-HOME: Final = Path(os.environ.get("INGEST_KAFKA_HOME", TREE / ".kafka"))
-POM: Final = TREE / "tests" / "kafka" / "pom.xml"
-COMPLETE: Final = ".complete"
-"""File beside the jars that says that all of them are there, and for which pom."""
+from tests.integration.servers import START_SECONDS, Jars, Server, free_port
+
+JARS: Final = Jars.of("kafka", ".kafka", "INGEST_KAFKA_HOME")
 
 PORT: Final = 9092
 """Where `make kafka` serves."""
 
-FETCH_SECONDS: Final = 600.0
-START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 
 MEMORY: Final = "512m"
@@ -44,7 +35,7 @@ controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={data}
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
@@ -60,120 +51,103 @@ auto.create.topics.enable=false
 log.cleaner.enable=false
 """
 
+USER: Final = "ingest"
+PASSWORD: Final = "a-password-for-this-test-only"
+MECHANISM: Final = "SCRAM-SHA-512"
+
+SECURED: Final = """\
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},\
+SASL_SSL://127.0.0.1:{secured}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secured}
+sasl.enabled.mechanisms={mechanism}
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.ssl.keystore.type=PKCS12
+listener.name.sasl_ssl.ssl.keystore.location={store}
+listener.name.sasl_ssl.ssl.keystore.password={password}
+"""
+"""Beside those: a second listener, with TLS, for the one user there is. The last word counts."""
+
 
 def why_not() -> str | None:
     """Return a sentence that says what a broker lacks on this machine, None if nothing."""
-    if shutil.which("java") is None:
-        return "a broker of Kafka needs Java (JDK or JRE 17): there is no 'java' here"
-    if not _has_jars() and shutil.which("mvn") is None:
-        return "the jars of Kafka are fetched by Maven: there is no 'mvn' here, and no .kafka/jars"
-    return None
+    return JARS.why_not("a broker of Kafka", "JDK or JRE 17")
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+class Broker(Server):
+    """One broker in a process of its own; a restart keeps its port and its data.
 
+    A `secured` one listens at a second port too, where `USER` has to say his password over TLS.
+    """
 
-def fetched() -> Path:
-    """Return the directory of the jars, and fetch them if they are not there."""
-    jars = HOME / "jars"
-    if _has_jars():
-        return jars
-    shutil.rmtree(jars, ignore_errors=True)
-    jars.mkdir(parents=True)
-    command = ["mvn", "--batch-mode", "--quiet", "--file", str(POM)]
-    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
-    subprocess.run([*command, *goal], check=True, timeout=FETCH_SECONDS)
-    (jars / COMPLETE).write_bytes(POM.read_bytes())
-    return jars
-
-
-def _has_jars() -> bool:
-    mark = HOME / "jars" / COMPLETE
-    return mark.exists() and mark.read_bytes() == POM.read_bytes()
-
-
-class Broker:
-    """One broker in a process of its own; a restart keeps its port and its data."""
-
-    def __init__(self, where: Path, port: int = 0) -> None:
-        self.port = port or free_port()
-        self._where = where
+    def __init__(self, where: Path, port: int = 0, *, secured: bool = False) -> None:
         self._properties = where / "server.properties"
-        self._process: subprocess.Popen[bytes] | None = None
+        command = JARS.java(MEMORY, "kafka.Kafka", str(self._properties))
+        super().__init__(command, where, port or free_port(), STOP_SECONDS)
+        self.secured_port = free_port() if secured else None
+        self._where = where
 
     @property
     def address(self) -> str:
         """What clients bootstrap from."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def secured_address(self) -> str:
+        """The same, where a password is asked for."""
+        assert self.secured_port is not None, "it is not a secured one"
+        return f"127.0.0.1:{self.secured_port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The file with what the broker's certificate is checked by."""
+        return self._where / "broker.pem"
+
     def start(self) -> None:
         """Start, and return when it listens."""
         if not self._properties.exists():
-            data = self._where / "data"
-            text = PROPERTIES.format(port=self.port, controller=free_port(), data=data)
-            self._properties.write_text(text)
-            storage = ("kafka.tools.StorageTool", "format", "-t", CLUSTER)
-            subprocess.run(
-                self._java(*storage, "-c", str(self._properties)),
-                check=True,
-                timeout=START_SECONDS,
-                stdout=subprocess.DEVNULL,
-            )
-        with (self._where / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._java("kafka.Kafka", str(self._properties)), stdout=log, stderr=log
-            )
-        self._await_listening()
+            self._prepare()
+        super().start()
 
-    def stop(self) -> None:
-        """Stop it as an operator would."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self._process = None
+    def _prepare(self) -> None:
+        told = {"port": self.port, "controller": free_port(), "data": self._where / "data"}
+        text, users = PROPERTIES.format(**told), []
+        if self.secured_port is not None:
+            store = self._certify()
+            more = {"secured": self.secured_port, "store": store, "mechanism": MECHANISM}
+            lines = SECURED.format(**told, **more, password=PASSWORD)
+            names = {line.partition("=")[0] for line in lines.splitlines()}
+            kept = [line for line in text.splitlines() if line.partition("=")[0] not in names]
+            text = "\n".join([*kept, lines])
+            users = ["--add-scram", f"{MECHANISM}=[name={USER},password={PASSWORD}]"]
+        self._properties.write_text(text)
+        storage = ("kafka.tools.StorageTool", "format", "-t", CLUSTER, *users)
+        _run(JARS.java(MEMORY, *storage, "-c", str(self._properties)))
 
-    def kill(self) -> None:
-        """End it as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+    def _certify(self) -> Path:
+        """Make a certificate that is its own authority; return the store of its key."""
+        store = self._where / "broker.p12"
+        tool = ["keytool", "-keystore", str(store), "-storepass", PASSWORD, "-alias", "broker"]
+        key = ["-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", "-dname", "CN=127.0.0.1"]
+        _run([*tool, *key, "-ext", "san=ip:127.0.0.1", "-validity", "30"])
+        _run([*tool, "-exportcert", "-rfc", "-file", str(self.certificate)])
+        return store
 
-    def wait(self) -> int:
-        """Wait for its end."""
-        assert self._process is not None
-        return self._process.wait()
 
-    def _await_listening(self) -> None:
-        assert self._process is not None
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until and self._process.poll() is None:
-            with closing(socket.socket()) as one:
-                one.settimeout(1)
-                if one.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            threading.Event().wait(0.1)
-        self.kill()
-        said = (self._where / "broker.log").read_text(errors="replace")[-2000:]
-        raise AssertionError(f"the broker did not start: {said}")
-
-    def _java(self, *command: str) -> list[str]:
-        jars = HOME / "jars"
-        return ["java", f"-Xmx{MEMORY}", "-XX:+UseSerialGC", "-cp", f"{jars}/*", *command]
+def _run(command: list[str]) -> None:
+    subprocess.run(
+        command,
+        check=True,
+        timeout=START_SECONDS,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
 
 
 @contextmanager
-def brokered(where: Path, port: int = 0) -> Iterator[Broker]:
+def brokered(where: Path, port: int = 0, *, secured: bool = False) -> Iterator[Broker]:
     """Serve a broker until the block is left."""
-    fetched()
-    broker = Broker(where, port)
+    broker = Broker(where, port, secured=secured)
     try:
         broker.start()
         yield broker
@@ -187,8 +161,8 @@ def main() -> int:
         print(f"No broker: {lack}.", file=sys.stderr)
         return 1
     print("Fetching the jars, if they are not there yet ...", file=sys.stderr)
-    HOME.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=HOME) as where, brokered(Path(where), PORT) as broker:
+    JARS.home.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=JARS.home) as where, brokered(Path(where), PORT) as broker:
         signal.signal(signal.SIGTERM, lambda *_: broker.stop())
         print(f"Kafka serves at {broker.address}; Ctrl-C stops it.", file=sys.stderr)
         try:

@@ -47,6 +47,14 @@ def eventually(condition: Callable[[], Any], what: str, patience: float = PATIEN
     raise AssertionError(f"{what} did not happen within {patience:.0f} s")
 
 
+def most_memory(process: subprocess.Popen[bytes]) -> int:
+    """Return the most memory a process had so far, in bytes; 0 if it has ended. Linux only."""
+    # Not `ru_maxrss`, which begins with the memory of the process that forked this one.
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
+
+
 class Served:
     """A sandbox in its own process. `port` 0 takes a free one, which a restart keeps."""
 
@@ -99,6 +107,23 @@ class Served:
     def requests(self) -> int:
         """Requests that arrived so far."""
         return int(self.stats().get("requests", 0))
+
+    @property
+    def delivered(self) -> int:
+        """Different records that arrived so far."""
+        return int(self.stats().get("distinct_objects", 0))
+
+    @property
+    def arrivals(self) -> int:
+        """Records that arrived so far, copies too."""
+        return int(sum(self.stats()["objects"].values()))
+
+    def check_order(self, users: int) -> None:
+        """Check that the events of each user came in the order of their `n`, copies left out."""
+        for user in range(users):
+            events = self.get(f"/sandbox/users/u{user}")["events"]
+            first = list(dict.fromkeys(one["properties"]["n"] for one in events))
+            assert first == sorted(first)
 
 
 @contextmanager
@@ -156,10 +181,7 @@ class Sending:
         most = 0
         until = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < until:
-            # Not `ru_maxrss`, which begins with the memory of the process that forked this one.
-            status = Path(f"/proc/{self.process.pid}/status").read_text()
-            if found := re.search(r"VmHWM:\s+(\d+) kB", status):
-                most = max(most, int(found[1]) * 1024)
+            most = max(most, most_memory(self.process))
             threading.Event().wait(LOOK_EVERY)
         return most
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.integration.brokers import Broker, brokered, why_not
+from tests.integration.brokers import Broker
 from tests.integration.processes import COMMAND, KEY, PATIENCE, Served, served
 from tests.integration.queues import moto, no_moto
 
@@ -20,15 +20,15 @@ pytestmark = pytest.mark.integration
 KAFKA: Final = """\
 [source]
 type = "kafka"
-topics = ["user-events"]
-group = "ingest"
+topics = ["checked-events"]
+group = "checking"
 bootstrap = "{bootstrap}"
 [sink]
 type = "braze"
 url = "{url}"
 [dead_letters]
 type = "kafka"
-topic = "letters"
+topic = "checked-letters"
 [ops]
 port = 0
 """
@@ -39,30 +39,6 @@ def sandbox() -> Iterator[Served]:
     """A destination."""
     with served() as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker with a topic for events, and none for letters yet."""
-    if (lack := why_not()) is not None:
-        pytest.skip(lack)
-    pytest.importorskip("aiokafka", reason="the extra 'kafka' is not installed")
-    with brokered(tmp_path_factory.mktemp("kafka")) as one:
-        made(one, "user-events", 6)
-        yield one
-
-
-def made(broker: Broker, topic: str, partitions: int) -> None:
-    """Make a topic."""
-    admin: Any = pytest.importorskip("aiokafka.admin")
-
-    async def make() -> None:
-        client = admin.AIOKafkaAdminClient(bootstrap_servers=broker.address)
-        await client.start()
-        await client.create_topics([admin.NewTopic(topic, partitions, 1)])
-        await client.close()
-
-    asyncio.run(make())
 
 
 def groups(broker: Broker) -> list[str]:
@@ -96,16 +72,19 @@ def checked(
 
 def test_topics_a_group_and_a_key(tmp_path: Path, broker: Broker, sandbox: Served) -> None:
     """A topic that is not there is told; then all is well, and neither side has changed."""
+    from tests.integration.topics import topic_made
+
+    asyncio.run(topic_made(broker, "checked-events"))
     text = KAFKA.format(bootstrap=broker.address, url=sandbox.url)
     ran = checked(tmp_path, text, {"BRAZE_API_KEY": KEY})
     assert ran.returncode == 2, ran.stderr
-    assert f"Kafka at {broker.address} has no topic letters" in ran.stderr
-    made(broker, "letters", 1)
+    assert f"Kafka at {broker.address} has no topic checked-letters" in ran.stderr
+    asyncio.run(topic_made(broker, "checked-letters", 1))
     ran = checked(tmp_path, text, {"BRAZE_API_KEY": KEY})
     assert ran.returncode == 0, ran.stderr
-    assert "user-events (6 partitions); the group ingest has no member now" in ran.stderr
-    assert "letters (1 partition)" in ran.stderr
-    assert groups(broker) == []
+    assert "checked-events (6 partitions); the group checking has no member now" in ran.stderr
+    assert "checked-letters (1 partition)" in ran.stderr
+    assert "checking" not in groups(broker)
     assert sandbox.stats()["distinct_objects"] == 0
     assert ran.stdout == ""
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +23,27 @@ from ingest.sources.kafka_letters import KafkaDeadLetters
 from ingest.sources.kafka_settings import KafkaSettings
 from ingest.sources.live import Session
 from ingest.watermarks import Commit, restored
-from tests.integration.brokers import Broker, brokered, free_port, why_not
+from tests.integration.brokers import Broker, brokered, why_not
 from tests.integration.kafka_driver import Driver, durable
-
-aiokafka = pytest.importorskip("aiokafka", reason="the extra 'kafka' is not installed")
-admin_of = pytest.importorskip("aiokafka.admin")
+from tests.integration.servers import free_port
+from tests.integration.topics import (
+    GROUP,
+    PARTITIONS,
+    PATIENCE,
+    QUICK,
+    all_committed,
+    all_committed_one,
+    committed,
+    ends,
+    event,
+    filled,
+    flowing,
+    produced,
+    some_committed,
+    topic_made,
+    until,
+    values,
+)
 
 LACK: Final = why_not()
 pytestmark = [
@@ -35,32 +51,10 @@ pytestmark = [
     pytest.mark.skipif(LACK is not None, reason=LACK or ""),
 ]
 
-TOPIC: Final = "user-events"
-GROUP: Final = "ingest"
-PARTITIONS: Final = 6
-USERS: Final = 500
 RECORDS: Final = 200_000
-QUICK: Final = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 500}
-"""Client options with which a member that was killed is missed soon."""
-
-PATIENCE: Final = 90.0
 
 At = tuple[int, int]
 """A partition, and an offset."""
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One broker for the tests that leave it alone; each has topics of its own."""
-    with brokered(tmp_path_factory.mktemp("kafka")) as one:
-        yield one
-
-
-def event(number: int, pad: int = 0) -> bytes:
-    """The event of some user."""
-    user = f"u{number % USERS}"
-    told = {"external_id": user, "name": "seen", "time": "2026-01-01T00:00:00Z"}
-    return dumps({"event": {**told, "properties": {"n": number, "p": "x" * pad}}})
 
 
 def settings_of(broker: Broker, topic: str, **more: Any) -> KafkaSettings:
@@ -69,115 +63,6 @@ def settings_of(broker: Broker, topic: str, **more: Any) -> KafkaSettings:
     watch = {"watch_seconds": 0.5, "commit_seconds": 0.2}
     told = {"topics": (topic,), "group": GROUP, "bootstrap": broker.address, "client": client}
     return KafkaSettings(**{**told, **watch, **more})
-
-
-@asynccontextmanager
-async def administered(broker: Broker) -> AsyncIterator[Any]:
-    """An admin client."""
-    client = admin_of.AIOKafkaAdminClient(bootstrap_servers=broker.address)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-async def topic_made(broker: Broker, name: str, partitions: int = PARTITIONS) -> None:
-    """Create a topic, and return once it can be written to."""
-    async with administered(broker) as admin:
-        await admin.create_topics([admin_of.NewTopic(name, partitions, 1)])
-        while True:
-            (found,) = await admin.describe_topics([name])
-            leaders = [one["leader"] for one in found["partitions"]]
-            if len(leaders) == partitions and min(leaders) >= 0:
-                return
-            await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def produced(broker: Broker, **options: Any) -> AsyncIterator[Any]:
-    """A producer."""
-    options = {"linger_ms": 20, "max_batch_size": 200_000, **options}
-    one = aiokafka.AIOKafkaProducer(bootstrap_servers=broker.address, **options)
-    await one.start()
-    try:
-        yield one
-    finally:
-        await one.stop()
-
-
-async def filled(broker: Broker, name: str, count: int, first: int = 0) -> None:
-    """Write events, each with its user as key."""
-    async with produced(broker) as producer:
-        for number in range(first, first + count):
-            await producer.send(name, event(number), key=b"u%d" % (number % USERS))
-        await producer.flush()
-
-
-async def flowing(broker: Broker, name: str, first: int, enough: asyncio.Event) -> int:
-    """Write some more events all the time, until it is enough; return how many there are."""
-    while not enough.is_set():
-        await filled(broker, name, 1_000, first)
-        first += 1_000
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await enough.wait()
-    return first
-
-
-async def ends(broker: Broker, name: str) -> dict[int, int]:
-    """Where the logs of a topic end."""
-    consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=broker.address)
-    await consumer.start()
-    try:
-        parts = [aiokafka.TopicPartition(name, one) for one in range(PARTITIONS)]
-        there = consumer.partitions_for_topic(name) or await consumer.topics()
-        found = await consumer.end_offsets([part for part in parts if there])
-        return {part.partition: end for part, end in found.items()}
-    finally:
-        await consumer.stop()
-
-
-async def committed(broker: Broker, name: str, group: str = GROUP) -> dict[int, Commit]:
-    """What the group has committed of a topic."""
-    async with administered(broker) as admin:
-        found = await admin.list_consumer_group_offsets(group)
-        return {
-            part.partition: Commit(one.offset, one.metadata)
-            for part, one in found.items()
-            if part.topic == name
-        }
-
-
-async def until(condition: Any, what: str, patience: float = PATIENCE) -> None:
-    """Wait until a condition holds."""
-    limit = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < limit, f"{what} did not happen"
-        await asyncio.sleep(0.02)
-
-
-async def all_committed(broker: Broker, name: str, patience: float = PATIENCE) -> None:
-    """Wait until the committed offsets are the ends of the logs."""
-    limit = time.monotonic() + patience
-    there = await ends(broker, name)
-    while True:
-        found = await committed(broker, name)
-        if {part: one.offset for part, one in found.items()} == there:
-            return
-        assert time.monotonic() < limit, f"{found} is not {there}"
-        await asyncio.sleep(0.1)
-
-
-async def some_committed(broker: Broker, name: str, count: int) -> None:
-    """Wait until so many messages are committed."""
-    limit = time.monotonic() + PATIENCE
-    while True:
-        found = await committed(broker, name)
-        if sum(one.offset for one in found.values()) >= count:
-            return
-        assert time.monotonic() < limit
-        await asyncio.sleep(0.05)
 
 
 class Acts:
@@ -431,14 +316,6 @@ async def test_messages_of_all_kinds_come_as_lines(broker: Broker) -> None:
     assert "schema registry" in unfit[5].reason
 
 
-async def all_committed_one(broker: Broker, topic: str, end: int) -> None:
-    """Wait until a topic of one partition is committed to its end."""
-    limit = time.monotonic() + PATIENCE
-    while (await committed(broker, topic)).get(0) != Commit(end):
-        assert time.monotonic() < limit
-        await asyncio.sleep(0.1)
-
-
 @pytest.mark.asyncio
 async def test_transactions_leave_gaps_and_nothing_that_was_taken_back(broker: Broker) -> None:
     """Marks of transactions are passed over up to the end of the log; aborted messages stay out."""
@@ -527,7 +404,7 @@ async def test_keys_that_are_no_users_are_told_once(broker: Broker) -> None:
 @pytest.mark.asyncio
 async def test_dead_letters_are_in_the_topic_once_they_are_flushed(broker: Broker) -> None:
     """Each letter is there; one that is too long for the topic goes without its record."""
-    topic = "letters"
+    topic = "letters-of-a-driver"
     await topic_made(broker, topic, 1)
     said: list[str] = []
     letters = KafkaDeadLetters(broker.address, topic, {}, say=said.append)
@@ -542,12 +419,7 @@ async def test_dead_letters_are_in_the_topic_once_they_are_flushed(broker: Broke
     assert letters.waiting == 0
     await letters.flush()
     await letters.aclose()
-    consumer = aiokafka.AIOKafkaConsumer(
-        topic, bootstrap_servers=broker.address, auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    found = [loads((await consumer.getone()).value) for _ in range(1_201)]
-    await consumer.stop()
+    found = [loads(one) for one in await values(broker, topic, 1_201)]
     assert found[:1_200] == small
     assert found[1_200] == {"v": 1, "source": source, "left_out": len(long)}
     assert len(said) == 1

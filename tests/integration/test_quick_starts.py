@@ -178,7 +178,7 @@ def test_as_a_worker(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> 
     pytest.importorskip("aiokafka", reason="the extra 'kafka' is not installed")
     if (lack := why_not()) is not None:
         pytest.skip(lack)
-    from tests.integration.test_kafka import topic_made
+    from tests.integration.topics import topic_made
 
     with alone_on(8081, 9100), brokered(tmp_path_factory.mktemp("kafka")) as broker:
         asyncio.run(topic_made(broker, "user-events", 2))

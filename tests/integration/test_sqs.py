@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,11 +20,10 @@ from ingest.errors import ConfigError, InputError
 from ingest.messages import Messages
 from ingest.sources.sqs import SqsSettings, SqsSource
 from ingest.sources.sqs_letters import SqsDeadLetters
-from tests.integration.brokers import free_port
-from tests.integration.queues import Server, elasticmq, moto, no_elasticmq, no_moto
+from tests.integration import queues
+from tests.integration.queue_admin import REGION, administered, take_credentials
+from tests.integration.servers import Server, free_port
 from tests.integration.sqs_driver import Driver, durable
-
-aio: Any = pytest.importorskip("aiobotocore.session", reason="the extra 'sqs' is not installed")
 
 pytestmark = pytest.mark.integration
 
@@ -37,100 +35,18 @@ VISIBILITY: Final = 5
 """Seconds that a message is ours at first."""
 DOWN_SECONDS: Final = 15.0
 PATIENCE: Final = 120.0
-REGION: Final = "eu-central-1"
-
-LACK: Final = {"elasticmq": no_elasticmq(), "moto": no_moto()}
-SERVE: Final = {"elasticmq": elasticmq, "moto": moto}
 
 
-@pytest.fixture(scope="module")
-def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """ElasticMQ, for many messages."""
-    if LACK["elasticmq"] is not None:
-        pytest.skip(LACK["elasticmq"])
-    with elasticmq(tmp_path_factory.mktemp("elasticmq")) as one:
-        yield one
-
-
-@pytest.fixture(scope="module", params=["elasticmq", "moto"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(params=["elasticmq", "moto"])
+def server(request: pytest.FixtureRequest) -> Any:
     """Each server in turn; each test has queues of its own."""
-    lack = LACK[request.param]
-    if lack is not None:
-        pytest.skip(lack)
-    if request.param == "elasticmq":
-        yield request.getfixturevalue("fast")
-        return
-    with moto(tmp_path_factory.mktemp("moto")) as one:
-        yield one
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """What any server of tests takes."""
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-
-
-class Admin:
-    """What the other users of a queue do."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-
-    async def create(self, name: str, **attributes: str) -> str:
-        """Create a queue; return its URL."""
-        said = await self.client.create_queue(QueueName=name, Attributes=attributes)
-        return str(said["QueueUrl"])
-
-    async def fill(self, url: str, bodies: Sequence[str], **more: Any) -> None:
-        """Send messages."""
-        entries = [
-            {"Id": str(at % 10), "MessageBody": one, **more} for at, one in enumerate(bodies)
-        ]
-        tens = [entries[at : at + 10] for at in range(0, len(entries), 10)]
-
-        async def send(some: list[list[dict[str, Any]]]) -> None:
-            for ten in some:
-                said = await self.client.send_message_batch(QueueUrl=url, Entries=ten)
-                assert not said.get("Failed")
-
-        await asyncio.gather(*(send(tens[at::8]) for at in range(8)))
-
-    async def counted(self, url: str) -> tuple[int, int]:
-        """Return how many messages wait, and how many are held."""
-        said = await self.client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-        names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        waits, held = (int(said["Attributes"][name]) for name in names)
-        return waits, held
-
-    async def drained(self, url: str, count: int, seconds: float = 20.0) -> list[str]:
-        """Receive and delete messages until there are so many."""
-        found: list[str] = []
-        until = time.monotonic() + seconds
-        while len(found) < count and time.monotonic() < until:
-            said = await self.client.receive_message(
-                QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1
-            )
-            for one in said.get("Messages", ()):
-                found.append(one["Body"])
-                await self.client.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
-        return found
-
-
-@asynccontextmanager
-async def administered(server: Server) -> AsyncIterator[Admin]:
-    """Connect as one of the others."""
-    making = aio.get_session().create_client(
-        "sqs", region_name=REGION, endpoint_url=server.endpoint
-    )
-    async with making as client:
-        yield Admin(client)
+    take_credentials(monkeypatch)
 
 
 @asynccontextmanager
@@ -169,10 +85,10 @@ def settings(server: Server, url: str, **more: Any) -> SqsSettings:
 
 @pytest.mark.asyncio
 async def test_a_destination_that_is_down_for_three_visibilities_costs_nothing(
-    fast: Server,
+    elasticmq: Server,
 ) -> None:
     """All are delivered once, none is deleted before it is settled, none comes twice."""
-    async with administered(fast) as admin:
+    async with administered(elasticmq) as admin:
         url = await admin.create("down")
         await admin.fill(url, [event(number) for number in range(MESSAGES)])
         handed: Counter[str] = Counter()
@@ -185,7 +101,9 @@ async def test_a_destination_that_is_down_for_three_visibilities_costs_nothing(
                 settled.update(names)
 
         said: list[str] = []
-        source = SqsSource(settings(fast, url, visibility=VISIBILITY), durable, say=said.append)
+        source = SqsSource(
+            settings(elasticmq, url, visibility=VISIBILITY), durable, say=said.append
+        )
         driver = Driver(source, act, seed=1)
         driver.settling.clear()
         began = time.monotonic()
@@ -229,12 +147,18 @@ def parsed(path: Path) -> tuple[Counter[str], set[str], bool]:
 
 
 @pytest.mark.asyncio
-async def test_a_kill_brings_all_back_that_was_not_deleted(fast: Server, tmp_path: Path) -> None:
+async def test_a_kill_brings_all_back_that_was_not_deleted(
+    elasticmq: Server, tmp_path: Path
+) -> None:
     """Nothing is lost, and what is read again was not settled, or just so."""
-    async with administered(fast) as admin:
+    async with administered(elasticmq) as admin:
         url = await admin.create("killed")
         await admin.fill(url, [event(number) for number in range(KILLED)])
-        told: dict[str, Any] = {"queue_url": url, "region": REGION, "endpoint_url": fast.endpoint}
+        told: dict[str, Any] = {
+            "queue_url": url,
+            "region": REGION,
+            "endpoint_url": elasticmq.endpoint,
+        }
         told |= {"visibility": VISIBILITY}
         program = [sys.executable, "-m", "tests.integration.sqs_driver"]
 
@@ -363,18 +287,19 @@ async def test_stopping_gives_messages_back_at_once(server: Server) -> None:
     """What was not handed over, and at the end what was not settled, is there for others."""
     async with administered(server) as admin:
         url = await admin.create("stopped")
-        await admin.fill(url, [event(number) for number in range(40)])
+        await admin.fill(url, [event(number) for number in range(10)])
         source = SqsSource(settings(server, url, visibility=600), durable)
-        driver = Driver(source)
+
+        def act(what: str, names: Sequence[str]) -> None:
+            driver.gate.clear()  # one block, and then it takes no more
+
+        driver = Driver(source, act)
         driver.settling.clear()
         async with driven(source, driver):
-            await until(lambda: len(driver.open) >= 10)
-            driver.gate.clear()
+            await until(lambda: bool(driver.open))
+            await admin.fill(url, [event(number) for number in range(10, 40)])
             await until(lambda: source.counts.received == 40)
-            driver.gate.set()
-            open_ = len(driver.open)
-            driver.gate.clear()
-            assert open_ < 40
+            assert len(driver.open) <= 10
             began = time.monotonic()
             source.stop()
             while (await admin.counted(url))[1] > len(driver.open):
@@ -422,10 +347,9 @@ async def test_a_group_of_a_fifo_queue_comes_back_from_its_first_open_message(
 @pytest.mark.asyncio
 async def test_a_server_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     """The source is not ready meanwhile, says so once, and goes on when it is back."""
-    lack = no_elasticmq()
-    if lack is not None:
+    if (lack := queues.no_elasticmq()) is not None:
         pytest.skip(lack)
-    with elasticmq(tmp_path) as server:
+    with queues.elasticmq(tmp_path) as server:
         async with administered(server) as admin:
             url = await admin.create("away")
         said: list[str] = []

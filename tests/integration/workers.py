@@ -15,10 +15,13 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from ingest.codec import dumps, loads
-from tests.integration.brokers import free_port
-from tests.integration.processes import COMMAND, KEY, PATIENCE, Served, eventually
+from tests.integration.processes import COMMAND, KEY, PATIENCE, Served, eventually, most_memory
+from tests.integration.servers import free_port
 
 ROOT: Final = Path(__file__).parents[2]
+
+GENEROUS: Final = ("--rate", "1000000/1s", "--limits", "per-array")
+"""Options of a sandbox that stands for an account that grants much."""
 
 TABLES: Final = ("source", "sink", "dead_letters", "ops", "map", "transform")
 
@@ -45,6 +48,11 @@ class Working:
             )
 
     @property
+    def output(self) -> bytes:
+        """All that it said anywhere: what no secret may be in."""
+        return self._err.read_bytes() + (self.where / "stdout").read_bytes()
+
+    @property
     def said(self) -> list[str]:
         """The messages of its log."""
         lines = self._err.read_bytes().splitlines()
@@ -66,6 +74,12 @@ class Working:
         """Return the sum of a metric over its labels; 0 if it is not there."""
         found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", self.page("/metrics")[1], re.M)
         return sum(map(float, found))
+
+    def column(self, column: str) -> int:
+        """Return how many records are in a column of the balance."""
+        lines = self.page("/metrics")[1].splitlines()
+        wanted = f'ingest_records_total{{column="{column}"'
+        return int(sum(float(line.split()[-1]) for line in lines if line.startswith(wanted)))
 
     def await_ready(self) -> None:
         """Return once it is ready."""
@@ -97,10 +111,7 @@ class Working:
     @property
     def most_memory(self) -> int:
         """The most memory it had, in bytes. Linux only."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) * 1024
+        return most_memory(self.process)
 
 
 @contextmanager
