@@ -45,6 +45,7 @@ class Vitals(msgspec.Struct, frozen=True):
     requests: Mapping[str, int] = {}
     letters: Mapping[str, int] = {}
     retries: int = 0
+    maybe_duplicated: int = 0
     in_flight: int = 0
     queued: int = 0
     spool_bytes: int | None = None
@@ -127,6 +128,11 @@ class _Collector:
         yield letters
         for name, about, counted in (
             ("ingest_retries", "Requests that were sent again.", now.retries),
+            (
+                "ingest_maybe_duplicated",
+                "Records of which one more copy may have arrived.",
+                now.maybe_duplicated,
+            ),
             ("ingest_rate_wait_seconds", "Time that sends waited for the rate.", now.rate_wait),
         ):
             yield CounterMetricFamily(name, about, value=counted)

@@ -115,6 +115,11 @@ class Noting:
         if self._recording is not None and (token := self._noted.pop(batch.id, None)) is not None:
             await self._recording.durable(token)
 
+    def rest(self) -> None:
+        """Bring what is settled to the disk: nothing is in flight, so that no note does it."""
+        if self._recording is not None:
+            self._recording.hurry()
+
     def withdraw(self, batch: Batch) -> None:
         """Take a note back: the batch was not sent."""
         if self._recording is not None:

@@ -559,6 +559,8 @@ class Driver:
 
     def _settle(self, case: Case, answer: Answer, disposition: Disposition, now: float) -> None:
         self._noting.settle(case.batch, answer, disposition, attempts=case.tries.sends + 1)
+        if not self.requests_in_flight:
+            self._noting.rest()
         self._mind_the_bad()
         self._agenda.settle(case, disposition, now)
         self._reader.make_room()

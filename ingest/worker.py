@@ -176,6 +176,7 @@ class Worker:
             requests=dict(balance.by_status),
             letters=+letters,
             retries=balance.retried,
+            maybe_duplicated=balance.maybe_duplicated,
             in_flight=self.requests_in_flight,
             queued=0 if driver is None else driver.queued_records,
             spool_bytes=self._spool_bytes(),

@@ -32,6 +32,7 @@ LABELS = {
     "ingest_request_seconds_count": set(),
     "ingest_request_seconds_sum": set(),
     "ingest_retries_total": set(),
+    "ingest_maybe_duplicated_total": set(),
     "ingest_in_flight": set(),
     "ingest_queued_records": set(),
     "ingest_spool_bytes": set(),
@@ -118,6 +119,7 @@ def vitals_of(balance: Balance) -> Vitals:
         },
         requests=dict(balance.by_status),
         retries=balance.retried,
+        maybe_duplicated=balance.maybe_duplicated,
     )
 
 
