@@ -18,8 +18,9 @@ import msgspec
 
 from ingest.acking import Acks
 from ingest.errors import ConfigError
-from ingest.inflight import Fixed, InFlight
+from ingest.inflight import MOST, Fixed, InFlight
 from ingest.intake import BadField, Intake, IntakeRules
+from ingest.lag import Watched
 from ingest.ledger import Ledger
 from ingest.limits import Budget, RateLimit, parse_rate, scaled
 from ingest.observer import Observer
@@ -29,6 +30,7 @@ from ingest.rates import largest_cost
 from ingest.retry import RetryPolicy
 from ingest.settings import parse_bytes, parse_duration, parse_in_flight, parse_share
 from ingest.sinks.base import Endpoint, HttpSink, Sink
+from ingest.sockets import sockets_left
 from ingest.state.learned import Learned, LearnedCaps
 from ingest.throttle import Throttle
 from ingest.tolerance import Tolerance
@@ -99,15 +101,19 @@ def paced(choices: Choices, sink: Sink) -> Pace:
     ladder = ladder_of(choices, sink, limits)
     counts_users = endpoint.counts == "users"
     budget = Budget(
-        limits, counts=endpoint.counts, arrival_slack=ARRIVAL_SLACK if counts_users else 0.0
+        limits,
+        counts=endpoint.counts,
+        arrival_slack=ARRIVAL_SLACK if counts_users else 0.0,
+        vouched=choices.rate is not None,
     )
     # A request that waits for its budget is as full as can be, and costs as much.
     cost = ladder.current.fill if counts_users else 1
     in_flight = parse_in_flight(choices.in_flight, what=choices.spelled("in_flight"))
+    most = min(MOST, sockets_left() or MOST)
     return Pace(
         ladder,
         Throttle(budget, clock=time.monotonic, jitter=random.random),
-        Fixed(in_flight) if in_flight else InFlight(budget.rate / cost),
+        Fixed(in_flight) if in_flight else Watched(budget.rate / cost, most=most),
     )
 
 

@@ -27,8 +27,8 @@ from typing import Final
 from ingest.filling import Folding, Open
 from ingest.lots import Lot, Lots
 from ingest.profiles import Caps
-from ingest.queues import Lane, Rows, Waiting, bytes_of, fitting
-from ingest.records import Batch, Chunk, UserKey
+from ingest.queues import Lane, Rows, Waiting, bytes_of, fitting, joined
+from ingest.records import EMPTY_COLUMN, Batch, Chunk, UserKey
 
 __all__ = ["Batcher", "Folding"]
 
@@ -137,6 +137,8 @@ class Batcher:
         if not self._open.total:
             if not self._lots:
                 return None
+            if (batch := self._at_once(caps, generation)) is not None:
+                return batch
             self._begin(caps)
         opened = self._open
         self._fill_from_boarding()
@@ -222,6 +224,40 @@ class Batcher:
     def _free(self, lane: Lane) -> None:
         lane.holder = FREE
         self._barred -= len(lane.waiting)
+
+    def _at_once(self, caps: Caps, generation: int) -> Batch | None:
+        """Return a full batch of one queue, where nothing else is there; None: look closer.
+
+        What the long way comes to in the plainest case, which a table of users is from its first
+        row to its last: nobody waits behind anybody, and all is of one slot and one partition.
+        """
+        if self._folding is not None or self._followed or self._boarding or len(self._lots) != 1:
+            return None
+        partition, lot = self._lots.only
+        slots = [slot for slot, queue in enumerate(lot.queues) if len(queue)]
+        if len(slots) != 1 or any(lot.runnable):
+            return None
+        [slot] = slots
+        count = min(caps.per_slot[slot], caps.fill)
+        if not 0 < count <= lot.queued or (count < caps.fill and sum(self._major) > 1):
+            return None
+        pieces = lot.queues[slot].first(count)
+        nbytes = bytes_of((pieces,))
+        members = len(partition.members)
+        if nbytes > caps.body_bytes - self._overhead - members - bool(members):
+            return None
+        lot.queues[slot].drop(count)
+        lot.queued -= count
+        self._queued -= count
+        for rows in pieces:
+            self._users.update(dict.fromkeys(rows.keys, self._id))
+        columns = [EMPTY_COLUMN] * self._slots
+        columns[slot] = joined(pieces)
+        batch = Batch(self._id, self._id, tuple(columns), generation, partition)
+        self._id += 1
+        self._lots.went(partition, count)
+        self.nbytes -= nbytes + RECORD_OVERHEAD * count
+        return batch
 
     # The batch being filled
 

@@ -11,6 +11,7 @@ not know what a request is, and it does not hold anyone back.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final, Literal
 
 Verdict = Literal["ok", "throttled", "unavailable", "unanswered"]
@@ -20,26 +21,37 @@ not sent, time-out or reset."""
 FIRST: Final = 8
 """Requests in flight before the first success, and what the rate may always use later."""
 
-MOST: Final = 512
-"""Requests in flight at most by default: sockets and bodies (4 MB each at worst) are not free."""
+MOST: Final = 2048
+"""Requests in flight at most by default: 1,000 a second over 1.5 s. Sockets are not free; bodies
+are bounded by the byte budget besides."""
+
+UNPACED: Final = 512
+"""The same where no rate is to be reached."""
 
 HEADROOM: Final = 1.2
 """More in flight than rate x round trip asks for, for the answers that take longer than most."""
+
+LATE: Final = 0.05
+"""Seconds that our own loop and journal may take to send or to hear, beside the round trip."""
 
 FACTORS: Final[dict[Verdict, float]] = {"throttled": 0.9, "unavailable": 0.7, "unanswered": 0.7}
 """What a bad answer leaves of the limit. A 429 is about rate, not about concurrency: gently."""
 
 SLOW: Final = 2.0
-SLOW_FLOOR: Final = 0.005
-"""Answers are slow above twice the least round trip and 5 ms, which loopback's noise stays under.
-"""
+SLOW_FLOOR: Final = 0.025
+"""Answers are slow above twice the least round trip and 25 ms. On a loopback they wait in our own
+loop, a turn of which takes as long as all that came meanwhile; so short a queue harms nobody."""
 
 DRAIN: Final = 0.9
 """What slow answers leave of (in flight x least / smoothed round trip), which the destination
-works on at a time: below that the queue empties, so that the least round trip is seen again."""
+works on at a time: below that the queue empties, so that the least round trip is seen again. Not
+below `FIRST`, which queue nowhere for long."""
 
 SMOOTHING: Final = 1 / 8
 """Weight of a new round trip in the smoothed one, as in TCP."""
+
+STALLS: Final = 64
+"""Times that our own loop was late which are remembered; older answers are not excused."""
 
 MEMORY: Final = 15.0
 """Seconds of each of the two spans over which the least round trip is taken: 15 to 30 s in all."""
@@ -75,11 +87,14 @@ class InFlight:
         self.most = most
         self._limit: float = min(FIRST, most)
         self._threshold = math.inf  # up to here it doubles per round trip, above it adds one
-        self._out = 0
+        self.out = 0
+        """Attempts that are not answered."""
         self._successes = 0
         self._cut_at = -math.inf
         self._ok_since_cut = True
         self._smoothed: float | None = None
+        self._theirs = 0.0  # the same without what our own loop was late
+        self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS)
         self._previous = math.inf
         self._least = [math.inf, math.inf]  # of the last span, of the present one
         self._span_ends = math.inf
@@ -90,12 +105,16 @@ class InFlight:
 
     def sent(self, now: float) -> None:
         """Note an attempt on its way."""
-        self._out += 1
+        self.out += 1
+
+    def stalled(self, now: float, seconds: float) -> None:
+        """Note that our own loop was late by so much: what came meanwhile only seems slow."""
+        self._stalls.append((now, seconds))
 
     def answered(self, now: float, rtt: float, verdict: Verdict) -> None:
         """Note how an attempt ended that took `rtt` seconds, backoff not included."""
-        was_out = self._out
-        self._out = max(0, self._out - 1)
+        was_out = self.out
+        self.out = max(0, self.out - 1)
         fresh = now - rtt >= self._cut_at  # sent since the last cut, hence not its cause
         if verdict != "ok":
             if fresh:
@@ -107,9 +126,8 @@ class InFlight:
         if self._successes == 1 and math.isfinite(self.rate):
             self._limit = max(self._limit, self._ceiling())
         elif fresh and self._is_slow():
-            assert self._smoothed is not None
-            working = was_out * self.least_rtt / self._smoothed
-            self._cut(now, min(self._limit, working * DRAIN))
+            working = was_out * self.least_rtt / self._theirs
+            self._cut(now, min(self._limit, max(FIRST, working * DRAIN)))
         elif 2 * was_out >= self._limit:  # an unused limit was not put to the test
             step = 1.0 if self._limit < self._threshold else 1 / self._limit
             self._limit = min(self._limit + step, self._ceiling())
@@ -121,14 +139,17 @@ class InFlight:
 
     def _ceiling(self) -> float:
         """Return what the rate needs, at least `FIRST`, at most what was allowed."""
-        if self._smoothed is None or math.isinf(self.rate):
+        if self._smoothed is None:
             return self.most
+        if math.isinf(self.rate):
+            return min(self.most, UNPACED)
         rtt = min(self._smoothed, SLOW * self.least_rtt)
-        needed = min(self.most, self.rate * rtt * HEADROOM)  # first, for no int is as large as inf
+        # First the smaller one, for no int is as large as inf.
+        needed = min(self.most, self.rate * (rtt * HEADROOM + LATE))
         return min(self.most, max(FIRST, math.ceil(needed)))
 
     def _is_slow(self) -> bool:
-        return (self._smoothed or 0.0) > SLOW * self.least_rtt + SLOW_FLOOR
+        return self._theirs > SLOW * self.least_rtt + SLOW_FLOOR
 
     def _cut(self, now: float, limit: float) -> None:
         self._limit = max(1.0, limit)
@@ -145,6 +166,15 @@ class InFlight:
         pair = max(rtt, self._previous) if math.isfinite(self._previous) else rtt
         self._previous = rtt
         self._least[1] = min(self._least[1], pair)
-        if fresh or self._smoothed is None:
-            smoothed = rtt if self._smoothed is None else self._smoothed
-            self._smoothed = smoothed + (rtt - smoothed) * SMOOTHING
+        if not fresh and self._smoothed is not None:
+            return
+        theirs = rtt
+        for late_at, late in reversed(self._stalls):
+            if late_at <= now - rtt:
+                break
+            theirs -= late
+        theirs = max(theirs, min(rtt, self.least_rtt))  # not all of it need have waited for us
+        if self._smoothed is None:
+            self._smoothed, self._theirs = rtt, theirs
+        self._smoothed += (rtt - self._smoothed) * SMOOTHING
+        self._theirs += (theirs - self._theirs) * SMOOTHING

@@ -25,10 +25,11 @@ FIRST_IN_FLIGHT: Final = 8
 """Requests in flight before anything was accepted: their 429s are lost in any run worth pacing."""
 
 CAUTIOUS_ACCEPTED: Final = 300
-CAUTIOUS_SHARE: Final = 16
+CAUTIOUS_IN_FLIGHT: Final = 16
 TRUSTING_SHARE: Final = 3
-"""One more in flight for every 16 accepted, until 300 were; then for every 3. Meeting a limit of N
-costs about 8 + N/16 answers of 429: 16 for 120 a second, under a tenth of a run of 300."""
+"""In flight once one was accepted, until 300 were; then one more for every 3, a third more
+with every round trip. Meeting a limit costs as many answers of 429: under a tenth of a run of 300.
+"""
 
 GRANULE: Final = 0.05
 GRANULES: Final = 256
@@ -102,14 +103,19 @@ class Learner:
         self._thin: list[int] = []
         self._deaf_until = -math.inf
 
-    def in_flight(self) -> int:
-        """Return how many requests may be in flight: 1 after a 429 until one is accepted."""
+    def in_flight(self, known: bool = False) -> float:
+        """Return how many requests may be in flight: 1 after a 429 until one is accepted.
+
+        Where the limit is `known`, there is nothing to approach before a 429: inf.
+        """
         if self._event is not None:
             return 1
+        if known and self._first_epoch:
+            return math.inf
+        if not self._count:
+            return self._floor
         trusting = max(0, self._count - CAUTIOUS_ACCEPTED)
-        cautious = self._count - trusting
-        ramp = FIRST_IN_FLIGHT + cautious // CAUTIOUS_SHARE + trusting // TRUSTING_SHARE
-        return max(self._floor, ramp)
+        return max(self._floor, CAUTIOUS_IN_FLIGHT + trusting // TRUSTING_SHARE)
 
     def press(self) -> None:
         """Note that `rate` is what a request had to wait for; only then is a probe upwards due."""

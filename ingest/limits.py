@@ -71,8 +71,14 @@ ROUNDING: Final = 0.5
 """Seconds by which a wait in whole seconds is late on average: a hint is rounded up, and our own
 backoff is a guess that the window reopens within."""
 
+WHOLE_SECONDS: Final = 1.0
 SAME_WINDOW: Final = 0.9
-"""Two resets closer than this many seconds are one: they are told in whole seconds."""
+"""Resets are told in whole seconds, so up to one too late; two closer than 0.9 s are one."""
+
+STRAY: Final = 0.01
+SHARED: Final = 60.0
+"""Share of a window by which arrivals stray into it from its neighbours, and seconds for which it
+is not ours alone once more than that was not ours."""
 
 RECHECK: Final = 1.0
 """Seconds after which to ask again when only an answer in flight can change the decision."""
@@ -108,6 +114,9 @@ class Budget:
     thousands do not matter; where one request fills a window, its neighbour in the same window is
     twice the limit. So windows and paces are counted over that much longer, and a bucket keeps
     back what flows into it meanwhile.
+
+    With `vouched` somebody says that the destination takes as much as the limits let go. Then, or
+    where its answers say so, that is not approached step by step, before a 429 shows otherwise.
     """
 
     def __init__(
@@ -116,11 +125,16 @@ class Budget:
         *,
         counts: Literal["requests", "users"] = "requests",
         arrival_slack: float = 0.0,
+        vouched: bool = False,
     ) -> None:
         self.limits = tuple(limits)
         self.counts = counts
         self._own = [(meter_of(limit, arrival_slack), limit) for limit in self.limits]
+        self._meters = [meter for meter, _ in self._own]
         self._peak = peak_rate(self.limits)
+        windows = (limit for limit in self.limits if isinstance(limit, WindowLimit))
+        self._shortest = min(windows, key=lambda window: window.period, default=None)
+        self._known = self._vouched = vouched
         self._learner = Learner()
         self._learned: Bucket | None = None
         self._held_until = -math.inf
@@ -128,8 +142,13 @@ class Budget:
         self._backoff = 0.0
         self._window: _ServerWindow | None = None
         self._window_limit: int | None = None
+        self._roomy = False  # whether that has room for all that our own limits let go
+        self._shared_until = -math.inf  # others take so much of it that our limits do not do
+        self._strays = 0
         self._announced: int | None = None  # the limit that the last good answer told
         self._asked: tuple[float, int] = (1, 0)
+        self.answers_matter = True
+        """Whether an answer can shorten the last delay; our own limits do not hear of any."""
 
     @property
     def rate(self) -> float:
@@ -148,7 +167,15 @@ class Budget:
         longest to wait: ask again after each of them.
         """
         self._asked = (cost, in_flight)
+        if self._learned is None and now >= self._held_until:
+            for meter in self._meters:
+                if meter.delay(now, cost):
+                    break
+            else:
+                self.answers_matter = True
+                return self._answers(now, in_flight)[0] if in_flight else 0.0
         delay, why = self._decide(now)
+        self.answers_matter = isinstance(why, _Why)
         if why is _Why.LEARNED:
             self._learner.press()
         return delay
@@ -190,6 +217,8 @@ class Budget:
             return
         rounded = wait % 1 == 0
         wait = min(wait, HOUR) or resets_in
+        if not wait and self._roomy and word.reset_in is not None:
+            return  # its window is over, and we are not the reason
         if not wait:
             if (now if sent is None else sent) < self._held_until:
                 return  # sent before the hold, so it says nothing that the hold does not know
@@ -221,7 +250,6 @@ class Budget:
 
     def standing(self, now: float) -> Standing:
         """Return what is needed to tell how long many more requests take."""
-        meters = [meter for meter, _ in self._own]
         # What costs the users in it is not spaced; the windows alone hold it back.
         spaced = self._peak * CATCH_UP if self.counts == "requests" else math.inf
         paces = [(0.0, limit.rate) for limit in self.limits if isinstance(limit, PaceLimit)]
@@ -231,11 +259,15 @@ class Budget:
             held=max(0.0, self._held_until - now),
             windows=tuple(
                 Spent(meter.amount, meter.period, meter.spent(now))
-                for meter in meters
+                for meter in self._meters
                 if isinstance(meter, Window)
             ),
             buckets=(
-                *((meter.level(now), meter.rate) for meter in meters if isinstance(meter, Bucket)),
+                *(
+                    (meter.level(now), meter.rate)
+                    for meter in self._meters
+                    if isinstance(meter, Bucket)
+                ),
                 *paces,
             ),
             told=(window.remaining, window.resets_at - now) if window else None,
@@ -273,10 +305,15 @@ class Budget:
         All in requests, whatever they cost: so it is told what is left, and so they fly.
         """
         window = self._window
-        if window and now < window.resets_at and window.remaining <= in_flight:
+        # Where it has room for all that our own limits let go, and it is ours alone, they keep to
+        # it by themselves. What flies across its edge would count twice here.
+        alone = self._roomy and now >= self._shared_until
+        if window and not alone and now < window.resets_at and window.remaining <= in_flight:
             return window.resets_at - now, _Why.WINDOW
+        if in_flight >= self._learner.in_flight(self._known):
+            return RECHECK, _Why.ANSWERS
         # After the reset nothing is known of the new window but its size.
-        if in_flight >= min(self._learner.in_flight(), self._window_limit or in_flight + 1):
+        if self._window_limit and not alone and in_flight >= self._window_limit:
             return RECHECK, _Why.ANSWERS
         return 0.0, _Why.ANSWERS
 
@@ -288,6 +325,10 @@ class Budget:
         resets_in = _sane(word.reset_in, LONGEST_RESET)
         if word.limit:
             self._window_limit = word.limit
+            self._roomy = self._has_room(word)
+            self._known = self._vouched or self._roomy
+            if self._roomy:
+                self._mind_others(word, now)
         if not resets_in:
             return 0.0
         resets_at = now + resets_in
@@ -300,9 +341,29 @@ class Budget:
         if word.remaining is not None:
             remaining = min(word.remaining, same.remaining) if same else word.remaining
             self._window = _ServerWindow(remaining, resets_at)
+            if not same:
+                self._strays = 0
             if not remaining:
                 self._hold(now, resets_at - now, jitter)
         return resets_at - now
+
+    def _has_room(self, word: ServerWord) -> bool:
+        """Whether a window that is told takes what our shortest lets go, and is no longer."""
+        own = self._shortest
+        if own is None or word.limit is None or word.remaining is None or word.reset_in is None:
+            return False
+        return word.limit >= own.amount and word.reset_in <= own.period + WHOLE_SECONDS
+
+    def _mind_others(self, word: ServerWord, now: float) -> None:
+        """Notice that others use a window which has room for us: half of that room is gone."""
+        assert self._shortest is not None
+        assert word.limit is not None
+        assert word.remaining is not None
+        self._strays += word.throttled
+        strays = STRAY * word.limit
+        used, half = word.limit - word.remaining, (self._shortest.amount + word.limit) / 2
+        if self._strays > strays or used > half + strays:
+            self._shared_until = now + SHARED
 
     def _hold(self, now: float, wait: float, jitter: float) -> None:
         """Let nothing go for `wait` seconds and a little longer; an earlier hold may be longer."""
@@ -314,6 +375,8 @@ class Budget:
     def _adopt(self, now: float) -> None:
         """Make what was learned a ceiling, unless our own limits are lower."""
         rate = self._learner.rate
+        if rate is None and self._learned is None:
+            return
         if rate is None or rate >= self._peak:
             self._learner.rate = self._learned = None
             return

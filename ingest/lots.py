@@ -65,6 +65,12 @@ class Lots:
     def __len__(self) -> int:
         return len(self._lots)
 
+    @property
+    def only(self) -> tuple[Partition, Lot]:
+        """The one lot that there is, with its partition."""
+        [found] = self._lots.items()
+        return found
+
     def of(self, partition: Partition) -> Lot:
         """Return the lot of a partition; it is there until a batch of it went and left it empty."""
         lot = self._lots.get(partition)

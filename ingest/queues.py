@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ingest.records import Fragment, Partition, UserKey
+from ingest.records import Column, Fragment, Partition, UserKey
 
 
 class Rows(msgspec.Struct):
@@ -104,6 +104,19 @@ class Lane(msgspec.Struct):
 def bytes_of(pieces: Sequence[Sequence[Rows]]) -> int:
     """Return the bytes of rows, some pieces of them per slot, with a comma for each row."""
     return sum(sum(map(len, rows.fragments)) + len(rows.keys) for some in pieces for rows in some)
+
+
+def joined(pieces: Sequence[Rows]) -> Column:
+    """Return rows as a column of a batch."""
+    if len(pieces) == 1:
+        [rows] = pieces
+        return Column.of(rows.fragments, rows.keys, rows.positions, rows.lines)
+    return Column.of(
+        [fragment for rows in pieces for fragment in rows.fragments],
+        [key for rows in pieces for key in rows.keys],
+        [at for rows in pieces for at in rows.positions],
+        [line for rows in pieces for line in rows.lines],
+    )
 
 
 def fitting(pieces: Sequence[Sequence[Rows]], room: int) -> list[int]:

@@ -144,7 +144,9 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
     def __len__(self) -> int:
         count = 0
-        for column in self.columns:  # asked for all the time: a sum of a list takes three times that
+        for (
+            column
+        ) in self.columns:  # asked for all the time: a sum of a list takes three times that
             count += len(column.sizes)
         return count
 

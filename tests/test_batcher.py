@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from ingest.batcher import LEFT_OUT_BATCHES, RECORD_OVERHEAD, Batcher
 from ingest.profiles import Caps
 from ingest.queues import Rows
-from ingest.records import WHOLE, Batch, Partition, UserKey
+from ingest.records import WHOLE, Batch, Chunk, Partition, UserKey
 from tests.packing import OVERHEAD, PARTITIONS, Toy, check_items, chunk_of, drain, mixed
 
 PER_ARRAY = Caps((75, 75, 75), 225, 4_000_000)
@@ -157,6 +158,86 @@ def test_one_kind_is_packed_by_slices() -> None:
     assert len(batch) == 75
     assert len(batcher) == 925
     assert batcher.barred == 0
+
+
+def alike(batch: Batch | None) -> Any:
+    """Return a batch as values: a range of positions and a list of them are all one."""
+    if batch is None:
+        return None
+    columns = [
+        (column.data, *map(list, (column.sizes, column.keys, column.positions, column.lines)))
+        for column in batch.columns
+    ]
+    return batch.id, batch.family, batch.generation, batch.partition, columns
+
+
+class Patient(Batcher):
+    """Packs everything the long way."""
+
+    def _at_once(self, caps: Caps, generation: int) -> Batch | None:
+        return None
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    chunks=st.lists(
+        st.tuples(st.sampled_from(PARTITIONS[1:3]) | st.just(WHOLE), rows_of)
+        | st.tuples(
+            st.just(WHOLE),
+            st.integers(0, 99).map(lambda n: [(0, f"{n} {i}", 20) for i in range(30)]),
+        ),
+        max_size=6,
+    ),
+    caps=st.lists(caps_of, min_size=1, max_size=2),
+    folding=st.none() | st.just(Toy()),
+    choices=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7)), max_size=60),
+)
+def test_the_short_way_packs_what_the_long_one_does(
+    chunks: list[tuple[Partition, list[tuple[int, str, int]]]],
+    caps: list[Caps],
+    folding: Toy | None,
+    choices: list[tuple[int, int]],
+) -> None:
+    """The same batches, and the same counts after each of them."""
+    both = [kind(slots=3, overhead=OVERHEAD, folding=folding) for kind in (Batcher, Patient)]
+    first, waiting, flying = 0, list[Chunk](), list[Batch]()
+    for partition, rows in chunks:
+        waiting.append(chunk_of(rows, first, partition))
+        first += len(rows)
+    for what, which in choices:
+        if what == 0 and waiting:
+            chunk = waiting.pop(0)
+            for batcher in both:
+                batcher.add(chunk)
+        elif what == 1 and flying:
+            users = flying.pop(which % len(flying)).users()
+            for batcher in both:
+                batcher.release(users)
+        else:
+            cap = caps[which % len(caps)]
+            short, long = (batcher.take(cap, partial=which > 5) for batcher in both)
+            assert alike(short) == alike(long)
+            if short is not None:
+                flying.append(short)
+        told = [
+            (len(one), one.barred, one.open_records, one.nbytes, bool(one._lots)) for one in both
+        ]
+        assert told[0] == told[1]
+
+
+def test_what_is_cut_in_two_by_chunks_is_packed_at_once() -> None:
+    """The end of one and the beginning of the next are one column."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    for first in (0, 50, 100):
+        batcher.add(chunk_of([(0, f"u{first + i}", 20) for i in range(50)], first))
+    batches = [batcher._at_once(PER_ARRAY, 0) for _ in range(3)]
+    assert [batch and list(batch.columns[0].positions) for batch in batches] == [
+        list(range(75)),
+        list(range(75, 150)),
+        None,
+    ]
+    assert batches[0] is not None
+    assert batches[0].columns[0].keys == [f"u{n}" for n in range(75)]
 
 
 def test_a_partial_batch_stays_open_until_it_is_full() -> None:

@@ -12,7 +12,9 @@ from ingest.codec import (
     dumps,
     dumps_pretty,
     loads,
+    packed,
     typed,
+    unpacked,
     verbatim,
 )
 
@@ -49,6 +51,12 @@ def test_json_is_written_compactly() -> None:
 def test_ready_bytes_are_put_in_as_they_are() -> None:
     """Numbers keep their digits and texts their escapes."""
     assert dumps({"a": verbatim(b'{"n": 1.50}')}) == b'{"a":{"n": 1.50}}'
+
+
+def test_what_is_packed_is_unpacked() -> None:
+    """Bytes stay bytes, and a tuple is one again."""
+    value = (b"\xff", ["a", ("b", "c")])
+    assert unpacked(packed(value), tuple[bytes, list[str | tuple[str, ...]]]) == value
 
 
 def test_a_typed_decoder_checks_the_shape() -> None:

@@ -91,24 +91,35 @@ def accept(learner: Learner, start: float, rate: float, seconds: float) -> float
 
 
 def test_the_unknown_is_approached_not_rushed() -> None:
-    """In flight grows with what was accepted, slowly at first."""
+    """A few until one is accepted, some more until hundreds are; then in flight grows with them."""
     learner = Learner()
     assert learner.in_flight() == 8
-    accept(learner, 0.0, 160, 1.0)
-    assert learner.in_flight() == 18
-    accept(learner, 1.0, 440, 1.0)
-    assert learner.in_flight() == 8 + 300 // 16 + 300 // 3
+    accept(learner, 0.0, 300, 1.0)
+    assert learner.in_flight() == 16
+    accept(learner, 1.0, 300, 1.0)
+    assert learner.in_flight() == 16 + 300 // 3
+
+
+def test_a_limit_that_is_known_is_not_approached_until_a_429() -> None:
+    """All that the rate needs may fly at once; what a 429 showed is approached like any other."""
+    learner = Learner()
+    assert learner.in_flight(known=True) == float("inf")
+    now = accept(learner, 0.0, 100, 10.0)
+    learner.throttled(now, now + 1, now + 1.1, 60)
+    assert learner.in_flight(known=True) == 1
+    learner.accepted(now + 1.2, now + 1.15)
+    assert learner.in_flight(known=True) == 30
 
 
 def test_what_was_accepted_becomes_the_rate() -> None:
     """A 429 after 10 s of 100/s, with 1 s to wait, gives 1,000 requests per 11 s."""
     learner = Learner()
     now = accept(learner, 0.0, 100, 10.0)
-    learner.throttled(now, now + 1, now + 1.1, 40)
+    learner.throttled(now, now + 1, now + 1.1, 60)
     assert learner.rate == pytest.approx(1000 / 11)
     assert learner.in_flight() == 1, "a single request asks whether it goes on"
     learner.accepted(now + 1.2, now + 1.15)
-    assert learner.in_flight() == 20, "half of what was in flight when the limit was met"
+    assert learner.in_flight() == 30, "half of what was in flight when the limit was met"
 
 
 def test_idle_time_is_not_a_limit() -> None:

@@ -7,6 +7,8 @@ import gc
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from ingest.sockets import want_sockets
+
 T = TypeVar("T")
 
 THRESHOLDS: Final = (50_000, 50, 100)
@@ -17,6 +19,7 @@ nothing; with many live objects, the default thresholds cost a factor of three."
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on the best loop there is."""
     quiet_collector()
+    want_sockets()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 

@@ -1,0 +1,128 @@
+"""Holding a rate: nearly all of what is allowed is used, at any latency, and few 429s are met."""
+
+from __future__ import annotations
+
+import bisect
+
+import pytest
+
+from ingest.limits import Budget, parse_rate
+from ingest.outcomes import ServerWord
+from tests.far_end import Destination, Link, Result, simulate
+
+
+def word(
+    *,
+    throttled: bool = False,
+    retry_after: float | None = None,
+    limit: int | None = None,
+    remaining: int | None = None,
+    reset_in: float | None = None,
+) -> ServerWord:
+    """Return a server's word that says nothing but what is given."""
+    return ServerWord(throttled, retry_after, limit, remaining, reset_in)
+
+
+def fullest(times: list[float], period: float) -> int:
+    """Return the most sends that any half-open window of `period` seconds holds."""
+    return max(bisect.bisect_left(times, at + period) - i for i, at in enumerate(times))
+
+
+def used_after(result: Result, rate: float, since: float, until: float) -> float:
+    """Return the share of `rate` that was sent between two times."""
+    sent = bisect.bisect_left(result.sends, until) - bisect.bisect_left(result.sends, since)
+    return sent / (until - since) / rate
+
+
+LINKS = [Link(0.02), Link(0.02, 0.01), Link(0.2), Link(0.2, 0.05), Link(1.0), Link(1.0, 0.2)]
+
+
+@pytest.mark.parametrize("link", LINKS, ids=str)
+@pytest.mark.parametrize(
+    ("rate", "vouched", "dialect"),
+    [
+        ("2400/3s", False, "classic"),
+        ("2400/3s", True, "mau"),
+        ("2400/3s", True, "silent"),
+        ("800/1s", False, "classic"),
+    ],
+)
+def test_what_is_allowed_is_used_after_three_round_trips(
+    rate: str, vouched: bool, dialect: str, link: Link
+) -> None:
+    """99 % at any latency, where the answers tell of the window or somebody vouches; few 429s."""
+    (limit,) = parse_rate(rate)
+    destination = Destination(limit.amount * 5 // 4, limit.period, dialect)  # type: ignore[arg-type]  # a parameter
+    budget = Budget((limit,), vouched=vouched)
+    result = simulate(budget, destination.answer, link, start=7.3, seconds=70.0)
+    # A window that is used up early is silent at its end, so whole ones are looked at.
+    since = 7.3 + 3 * (link.rtt + 2 * link.jitter) + 3.0
+    assert used_after(result, budget.rate, since, since + 57.0) >= 0.99
+    assert result.share_throttled < 0.01
+    assert fullest(result.sends, limit.period) <= limit.amount
+
+
+@pytest.mark.parametrize("link", LINKS[:4], ids=str)
+def test_the_whole_of_a_window_that_is_told_can_be_used(link: Link) -> None:
+    """1,000/s of 1,000 in aligned seconds: what strays over an edge is under 1 % of 429s."""
+    destination = Destination(1000, 1.0, "classic")
+    result = simulate(
+        Budget(parse_rate("1000/1s")), destination.answer, link, start=7.3, seconds=40
+    )
+    assert used_after(result, 1000, 10.0, 40.0) >= 0.96
+    assert result.share_throttled < 0.01
+
+
+@pytest.mark.parametrize("taken", [0.1, 0.5])
+@pytest.mark.parametrize("link", [Link(0.05), Link(0.2, 0.02)], ids=str)
+def test_others_who_use_the_window_are_noticed(taken: float, link: Link) -> None:
+    """What they leave is used; how much that is, is known only a round trip late."""
+    destination = Destination(1000, 1.0, "classic")
+    budget, owed, before = Budget(parse_rate("800/1s")), 0.0, 7.3
+
+    def answer(now: float) -> ServerWord:
+        nonlocal owed, before
+        owed, before = owed + (now - before) * taken * 1000, now
+        while owed >= 1:
+            destination.answer(now)
+            owed -= 1
+        return destination.answer(now)
+
+    result = simulate(budget, answer, link, start=7.3, seconds=40)
+    assert result.share_throttled < (0.01 if taken < 0.2 else 0.05)
+    assert result.accepted / 40 >= 0.95 * min(800, 1000 * (1 - taken))
+
+
+def test_a_429_of_a_window_that_is_over_holds_nobody() -> None:
+    """It came from before the reset; without a window that is told, it would be a bare 429."""
+    budget = Budget(parse_rate("1000/1s"))
+    budget.hear(word(limit=1000, remaining=400, reset_in=0.4), 5.0, 0.0, 0)
+    budget.hear(word(throttled=True, limit=1000, remaining=0, reset_in=0.0), 5.5, 0.0, 0)
+    assert budget.delay(5.5) == 0.0
+    bare = Budget(parse_rate("1000/1s"))
+    bare.hear(word(throttled=True), 5.5, 0.0, 0)
+    assert bare.delay(5.5) == 1.0
+
+
+def test_too_many_strays_show_that_a_window_is_shared() -> None:
+    """A few 429s at the edge are nobody's; more than 1 % of a window, and its count is kept."""
+    budget = Budget(parse_rate("100/1s"))
+    budget.hear(word(limit=100, remaining=5, reset_in=1.0), 5.0, 0.0, 0)
+    assert budget.delay(5.0, in_flight=7) == 0.0, "all of it can be ours"
+    for _ in range(2):
+        budget.hear(word(throttled=True, limit=100, remaining=5, reset_in=1.0), 5.0, 0.0, 0)
+    assert budget.delay(5.0, in_flight=7) > 0.0
+    budget.hear(word(limit=100, remaining=5, reset_in=1.0), 7.5, 0.0, 0)
+    assert budget.delay(7.5, in_flight=7) == pytest.approx(1.0), "for a minute"
+
+
+def test_answers_shorten_no_wait_for_our_own_limits() -> None:
+    """Whoever waits for a window need not ask again after each answer; after a hold he must."""
+    budget = Budget(parse_rate("5/1s"))
+    for _ in range(5):
+        budget.spend(0.0)
+    assert budget.delay(0.5) == 0.5
+    assert not budget.answers_matter
+    budget.hear(word(retry_after=9.0), 0.6, 0.0, 0)
+    assert budget.delay(0.6) == 9.0
+    assert budget.answers_matter
