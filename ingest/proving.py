@@ -21,7 +21,7 @@ from ingest.codec import DecodeError, typed
 from ingest.forms import JSON_SPACE, flagged
 from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Proof
 from ingest.records import ATTRIBUTES, KINDS, PURCHASE, Fragment, UserKey
-from ingest.validation import HEADS, clean_chunk
+from ingest.validation import HEADS, clean_chunk, key_once
 
 T = TypeVar("T")
 
@@ -50,17 +50,19 @@ class _Plainest(msgspec.Struct, frozen=True):
     name: bytes
 
     def fit(self, whole: bytes, count: int) -> bool:
-        """Whether each of `count` joined lines is such an envelope, if it is JSON.
-
-        The name of what it holds stands in it once, unless a record has a backslash: so there is
-        one thing in it.
-        """
+        """Whether each of `count` joined lines is such an envelope, if it is JSON."""
         return (
-            whole.count(NEWLINE + self.opening) == count - 1
-            and whole.count(_CLOSING) == count - 1
+            whole.count(_CLOSING + self.opening) == count - 1
+            and whole.startswith(self.opening)
             and whole.endswith(b"}}")
-            and whole.count(self.name) == count
         )
+
+    def lone(self, whole: bytes, count: int) -> bool:
+        """Whether there is one thing in each of them, unless one has a backslash.
+
+        The name of what it holds is a key once in it then.
+        """
+        return key_once(whole, self.name, count)
 
 
 _CLOSING: Final = b"}}" + NEWLINE
@@ -69,6 +71,7 @@ _PLAINEST: Final = tuple(
     for slot, kind in enumerate(KINDS)
     for space in (b"", b" ")
 )
+_BY_OPENING: Final = {one.opening: one for one in _PLAINEST}
 
 
 def _opened_in(kind: str) -> type[Any]:
@@ -201,8 +204,17 @@ class Prover:
             return False
         start = len(plainest.opening) - 1
         raws: list[Fragment] = [line[start:-1] for line in lines]
+        joined = NEWLINE.join(raws)
+        heads = list(map(_HEAD, opened))
+        # A second thing in an envelope is an object, and opens a brace: in flat ones there is none.
+        flat = slot == ATTRIBUTES and joined.count(b"{") == len(lines)
+        if not flat and not plainest.lone(whole, len(lines)):
+            return False
         found.append(_Rows(slot, rows, raws))
-        self._prove_heads(proof, slot, rows, raws, list(map(_HEAD, opened)), longest)
+        if flat or slot != ATTRIBUTES:
+            self._screen(proof, slot, rows, raws, heads, joined, longest)
+        else:
+            self._screen_nested(proof, rows, raws, heads)
         return True
 
     def _prove_odd(self, proof: Proof, odd: _Lines, found: list[_Rows]) -> None:
@@ -268,31 +280,23 @@ class Prover:
         if len(heads) != len(rows):
             heads = [_decoded(decoder.decode, raw) for raw in raws]
             rows, raws, heads = _chosen([head is not None for head in heads], rows, raws, heads)
-        self._prove_heads(proof, found.slot, rows, raws, heads)
-
-    def _prove_heads(
-        self,
-        proof: Proof,
-        slot: int,
-        rows: Sequence[int],
-        raws: Sequence[Fragment],
-        heads: Sequence[Any],
-        longest: int | None = None,
-    ) -> None:
-        """Prove records of which heads were read; `longest` is a bound of the bytes of each."""
-        joined = NEWLINE.join(raws)
-        if slot == ATTRIBUTES and joined.count(b"{") != len(rows):
-            # Two groups, for one nested record would cast its doubt on all flat ones beside it.
-            texts = list(map(bytes, raws))
-            nested = [
-                text.count(b"{") > 1 and b"$" not in text and b'"user_alias"' not in text
-                for text in texts
-            ]
-            self._screen(proof, slot, *_chosen(nested, rows, raws, heads))
-            flat = [text.count(b"{") == 1 for text in texts]
-            self._screen(proof, slot, *_chosen(flat, rows, raws, heads))
+        if found.slot == ATTRIBUTES and NEWLINE.join(raws).count(b"{") != len(rows):
+            self._screen_nested(proof, rows, raws, heads)
         else:
-            self._screen(proof, slot, rows, raws, heads, joined, longest)
+            self._screen(proof, found.slot, rows, raws, heads)
+
+    def _screen_nested(
+        self, proof: Proof, rows: Sequence[int], raws: Sequence[Fragment], heads: Sequence[Any]
+    ) -> None:
+        """Prove attributes of which some are nested: one would cast its doubt on all flat ones."""
+        texts = list(map(bytes, raws))
+        nested = [
+            text.count(b"{") > 1 and b"$" not in text and b'"user_alias"' not in text
+            for text in texts
+        ]
+        self._screen(proof, ATTRIBUTES, *_chosen(nested, rows, raws, heads))
+        flat = [text.count(b"{") == 1 for text in texts]
+        self._screen(proof, ATTRIBUTES, *_chosen(flat, rows, raws, heads))
 
     def _screen(
         self,
@@ -364,7 +368,7 @@ def _decoded(decode: Callable[[Fragment], T], data: Fragment) -> T | None:
 
 
 def _plainest_of(line: bytes) -> _Plainest | None:
-    return next((one for one in _PLAINEST if line.startswith(one.opening)), None)
+    return _BY_OPENING.get(line[: line.find(b"{", 1) + 1])
 
 
 def _by_opening(

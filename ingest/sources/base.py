@@ -108,15 +108,14 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         """Return the same with what is proven of its lines; as it is where there are none."""
         if self.vouched is not None or not self.data:
             return self
-        proof = prover.prove(self.lines())
+        lines = self.lines()
+        proof = prover.prove(lines)
         if not proof.whole:
             return msgspec.structs.replace(self, proof=proof)
+        numbers = self.line_numbers or range(self.first_line, self.first_line + len(lines))
+        following = self.next_line or self.first_line + len(lines) + len(self.oversize)
         return msgspec.structs.replace(
-            self,
-            data=b"",
-            line_numbers=self.numbers(),
-            next_line=self.following,
-            proof=proof,
+            self, data=b"", line_numbers=numbers, next_line=following, proof=proof
         )
 
     def lines(self) -> list[bytes]:

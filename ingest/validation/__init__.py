@@ -12,7 +12,7 @@ from ingest.validation.identity import identity, identity_only
 from ingest.validation.mending import mend
 from ingest.validation.problems import CODES, RULES, Grade, Mend, Problem, problem
 from ingest.validation.rules import check, examine
-from ingest.validation.screen import clean, clean_chunk
+from ingest.validation.screen import clean, clean_chunk, key_once
 from ingest.validation.times import is_day
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "identity",
     "identity_only",
     "is_day",
+    "key_once",
     "mend",
     "problem",
 ]

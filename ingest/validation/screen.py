@@ -14,7 +14,8 @@ commas or newlines:
 - n braces for n objects mean that nothing is nested; where something is, no key that holds a dot,
   a space or a dollar sign means that all nested keys are good ones; an array in a record of at most
   1,000 bytes has at most 500 elements;
-- a required key that occurs n times in all occurs once in each record, hence at no other place.
+- a required key that occurs n times in all, but for values that are the same word, occurs once in
+  each record, hence at no other place.
 
 Addresses are looked at beside that, as their heads have them.
 """
@@ -98,17 +99,29 @@ def _names_clean(joined: bytes, longest: int) -> bool:
     return b'""' not in joined or not any(name in joined for name in _EMPTY_NAMES)
 
 
+def key_once(joined: bytes, name: bytes, n: int) -> bool:
+    """Tell whether a key, given in its quotes, stands n times in what has it n times for certain.
+
+    A value may be the same word: what follows that is a comma or a closing bracket.
+    """
+    found = joined.count(name)
+    if found == n:
+        return True
+    values = sum(joined.count(name + end) for end in (b",", b"}", b"]"))
+    return joined.count(name + b":") == n and found == n + values
+
+
 def _events_clean(joined: bytes, digits: bytes, n: int, longest: int, quantities: int) -> bool:
-    return joined.count(b'"time"') == n and _names_clean(joined, longest)
+    return key_once(joined, b'"time"', n) and _names_clean(joined, longest)
 
 
 def _purchases_clean(joined: bytes, digits: bytes, n: int, longest: int, quantities: int) -> bool:
     return (
-        joined.count(b'"quantity"') == quantities
-        and joined.count(b'"product_id"') == n
-        and joined.count(b'"currency"') == n
-        and joined.count(b'"price"') == n
-        and joined.count(b'"time"') == n
+        key_once(joined, b'"quantity"', quantities)
+        and key_once(joined, b'"product_id"', n)
+        and key_once(joined, b'"currency"', n)
+        and key_once(joined, b'"price"', n)
+        and key_once(joined, b'"time"', n)
         and _names_clean(joined, longest)
     )
 
