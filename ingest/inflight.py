@@ -39,8 +39,9 @@ FACTORS: Final[dict[Verdict, float]] = {"throttled": 0.9, "unavailable": 0.7, "u
 
 SLOW: Final = 2.0
 SLOW_FLOOR: Final = 0.025
-"""Answers are slow above twice the least round trip and 25 ms. On a loopback they wait in our own
-loop, a turn of which takes as long as all that came meanwhile; so short a queue harms nobody."""
+"""Answers are slow, smoothed, above twice the least of that and 25 ms. On a loopback they wait in
+our own loop, a turn of which takes as long as all that came meanwhile; so short a queue harms
+nobody."""
 
 DRAIN: Final = 0.9
 """What slow answers leave of (in flight x least / smoothed round trip), which the destination
@@ -50,11 +51,22 @@ below `FIRST`, which queue nowhere for long."""
 SMOOTHING: Final = 1 / 8
 """Weight of a new round trip in the smoothed one, as in TCP."""
 
+LATEST: Final = 4.0
+"""Times the least round trip that one answer counts for at most: it takes several late ones in a
+row to tell of a queue."""
+
+A_ROUND: Final = 2.0
+"""What all that are in flight weigh together, where they are many: a late one among hundreds tells
+of no queue, and half of a round does."""
+
 STALLS: Final = 64
 """Times that our own loop was late which are remembered; older answers are not excused."""
 
 MEMORY: Final = 15.0
 """Seconds of each of the two spans over which the least round trip is taken: 15 to 30 s in all."""
+
+SETTLED: Final = 8
+"""Answers after which the smoothed round trip is no longer that of the first ones."""
 
 
 class Fixed:
@@ -95,7 +107,6 @@ class InFlight:
         self._smoothed: float | None = None
         self._theirs = 0.0  # the same without what our own loop was late
         self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS)
-        self._previous = math.inf
         self._least = [math.inf, math.inf]  # of the last span, of the present one
         self._span_ends = math.inf
 
@@ -121,7 +132,7 @@ class InFlight:
                 self._cut(now, self._limit * FACTORS[verdict])
             return
         self._ok_since_cut = True
-        self._measure(now, rtt, fresh)
+        self._measure(now, rtt, fresh, weight=min(SMOOTHING, A_ROUND / max(1, was_out)))
         self._successes += 1
         if self._successes == 1 and math.isfinite(self.rate):
             self._limit = max(self._limit, self._ceiling())
@@ -134,7 +145,7 @@ class InFlight:
 
     @property
     def least_rtt(self) -> float:
-        """The least round trip of the last 15 to 30 s in seconds; inf before the first."""
+        """The least smoothed round trip of the last 15 to 30 s in seconds; inf before the first."""
         return min(self._least)
 
     def _ceiling(self) -> float:
@@ -158,14 +169,10 @@ class InFlight:
             self._ok_since_cut = False
         self._cut_at = now
 
-    def _measure(self, now: float, rtt: float, fresh: bool) -> None:
+    def _measure(self, now: float, rtt: float, fresh: bool, *, weight: float) -> None:
         if now >= self._span_ends or math.isinf(self._span_ends):
             self._least = [self._least[1], math.inf]
             self._span_ends = now + MEMORY
-        # One fast answer alone does not count: the slower of two neighbours does.
-        pair = max(rtt, self._previous) if math.isfinite(self._previous) else rtt
-        self._previous = rtt
-        self._least[1] = min(self._least[1], pair)
         if not fresh and self._smoothed is not None:
             return
         theirs = rtt
@@ -176,5 +183,9 @@ class InFlight:
         theirs = max(theirs, min(rtt, self.least_rtt))  # not all of it need have waited for us
         if self._smoothed is None:
             self._smoothed, self._theirs = rtt, theirs
-        self._smoothed += (rtt - self._smoothed) * SMOOTHING
-        self._theirs += (theirs - self._theirs) * SMOOTHING
+        most = LATEST * self.least_rtt
+        self._smoothed += (min(rtt, most) - self._smoothed) * weight
+        self._theirs += (min(theirs, most) - self._theirs) * weight
+        # Of smoothed ones: where answers take 100 to 300 ms, none that takes 200 is slow.
+        if self._successes >= SETTLED:
+            self._least[1] = min(self._least[1], self._theirs)

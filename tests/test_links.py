@@ -119,6 +119,7 @@ SCENARIOS = {
     "1 s and jitter": Scenario(
         lambda: jittered(1.0, 0.3), 1000, 4.0, 60, (990, 1001), (1000, 1500)
     ),
+    "100 to 300 ms": Scenario(lambda: jittered(0.1, 0.2), 1000, 1.5, 60, (990, 1001), (150, 350)),
     "slow, at a low rate": Scenario(lambda: constant(1.5), 4, 4.5, 60, (3.9, 4.1), (6, 8)),
     "a knee at 40, no limit": Scenario(
         lambda: knee(40, 0.05), math.inf, 5, 300, (720, 801), (40, 150)
