@@ -39,8 +39,8 @@ FACTORS: Final[dict[Verdict, float]] = {"throttled": 0.9, "unavailable": 0.7, "u
 
 SLOW: Final = 2.0
 SLOW_FLOOR: Final = 0.025
-"""Answers are slow, smoothed, above twice the least of that and 25 ms. On a loopback they wait in
-our own loop, a turn of which takes as long as all that came meanwhile; so short a queue harms
+"""Answers are slow, smoothed, above twice the least round trip and 25 ms. On a loopback they wait
+in our own loop, a turn of which takes as long as all that came meanwhile; so short a queue harms
 nobody."""
 
 DRAIN: Final = 0.9
@@ -64,9 +64,6 @@ STALLS: Final = 64
 
 MEMORY: Final = 15.0
 """Seconds of each of the two spans over which the least round trip is taken: 15 to 30 s in all."""
-
-SETTLED: Final = 8
-"""Answers after which the smoothed round trip is no longer that of the first ones."""
 
 
 class Fixed:
@@ -109,6 +106,9 @@ class InFlight:
         self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS)
         self._least = [math.inf, math.inf]  # of the last span, of the present one
         self._span_ends = math.inf
+        self._round: list[float] = []
+        self._round_size = FIRST
+        self._rounds = 0
 
     def allowed(self, now: float) -> int:
         """Return how many requests may be in flight, at least 1."""
@@ -132,7 +132,7 @@ class InFlight:
                 self._cut(now, self._limit * FACTORS[verdict])
             return
         self._ok_since_cut = True
-        self._measure(now, rtt, fresh, weight=min(SMOOTHING, A_ROUND / max(1, was_out)))
+        self._measure(now, rtt, fresh, was_out)
         self._successes += 1
         if self._successes == 1 and math.isfinite(self.rate):
             self._limit = max(self._limit, self._ceiling())
@@ -145,7 +145,11 @@ class InFlight:
 
     @property
     def least_rtt(self) -> float:
-        """The least smoothed round trip of the last 15 to 30 s in seconds; inf before the first."""
+        """The least round trip of the last 15 to 30 s in seconds; inf before it is known.
+
+        It is that of as many answers as were in flight, on average: where answers take 100 to
+        300 ms, none that takes 200 is slow.
+        """
         return min(self._least)
 
     def _ceiling(self) -> float:
@@ -169,7 +173,7 @@ class InFlight:
             self._ok_since_cut = False
         self._cut_at = now
 
-    def _measure(self, now: float, rtt: float, fresh: bool, *, weight: float) -> None:
+    def _measure(self, now: float, rtt: float, fresh: bool, was_out: int) -> None:
         if now >= self._span_ends or math.isinf(self._span_ends):
             self._least = [self._least[1], math.inf]
             self._span_ends = now + MEMORY
@@ -183,9 +187,13 @@ class InFlight:
         theirs = max(theirs, min(rtt, self.least_rtt))  # not all of it need have waited for us
         if self._smoothed is None:
             self._smoothed, self._theirs = rtt, theirs
-        most = LATEST * self.least_rtt
+        most, weight = LATEST * self.least_rtt, min(SMOOTHING, A_ROUND / max(1, was_out))
         self._smoothed += (min(rtt, most) - self._smoothed) * weight
         self._theirs += (min(theirs, most) - self._theirs) * weight
-        # Of smoothed ones: where answers take 100 to 300 ms, none that takes 200 is slow.
-        if self._successes >= SETTLED:
-            self._least[1] = min(self._least[1], self._theirs)
+        self._round.append(min(theirs, most))
+        if len(self._round) >= self._round_size:
+            if self._rounds:  # the first answers of all are the fast ones of those in flight
+                self._least[1] = min(self._least[1], sum(self._round) / len(self._round))
+            self._rounds += 1
+            self._round_size = max(FIRST, was_out)
+            self._round.clear()
