@@ -120,8 +120,13 @@ def records_of(line: bytes, default_kind: str | None) -> Iterator[Found | Misfor
         yield Misformed("too-deep", "the line is nested too deeply", line)
 
 
-def content_of(kind: str, content: bytes, line: bytes) -> Iterator[Found | Misformed]:
-    """Yield what a line holds that is nothing but the envelope of `kind` around `content`."""
+def content_of(
+    kind: str, content: bytes, line: bytes, bare: str | None = None
+) -> Iterator[Found | Misformed]:
+    """Yield what a line holds that is nothing but the envelope of `kind` around `content`.
+
+    `bare` is the kind of lines that are no envelope, as this one turns out to be.
+    """
     try:
         record = loads(content)
     except JSONDecodeError:
@@ -129,7 +134,7 @@ def content_of(kind: str, content: bytes, line: bytes) -> Iterator[Found | Misfo
     if isinstance(record, dict):
         yield Found(kind, record, content)
     else:
-        yield from records_of(line, None)
+        yield from records_of(line, bare)
 
 
 def respelled(found: Found, record: dict[str, Any]) -> bytes:

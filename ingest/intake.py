@@ -343,7 +343,7 @@ class Intake:
         """Read a doubtful line; a blank one holds nothing, and the first one may be a heading."""
         if row in proof.opened:
             slot, content = proof.opened[row]
-            return content_of(KINDS[slot], content, line)
+            return content_of(KINDS[slot], content, line, self._rules.kind)
         if not line.strip(JSON_SPACE) or (first and self._schema.heading(line)):
             return ()
         return self._schema.read(line, self._rules.kind)

@@ -145,6 +145,7 @@ class Budget:
         self._roomy = False  # whether that has room for all that our own limits let go
         self._shared_until = -math.inf  # others take so much of it that our limits do not do
         self._strays = 0
+        self._ours = self._ours_before = 0.0  # the most that we sent in a period: now, and before
         self._announced: int | None = None  # the limit that the last good answer told
         self._asked: tuple[float, int] = (1, 0)
         self.answers_matter = True
@@ -217,7 +218,7 @@ class Budget:
             return
         rounded = wait % 1 == 0
         wait = min(wait, HOUR) or resets_in
-        if not wait and self._roomy and word.reset_in is not None:
+        if not wait and self._roomy and word.reset_in is not None and self._is_over(now, sent):
             return  # its window is over, and we are not the reason
         if not wait:
             if (now if sent is None else sent) < self._held_until:
@@ -343,6 +344,7 @@ class Budget:
             self._window = _ServerWindow(remaining, resets_at)
             if not same:
                 self._strays = 0
+                self._ours, self._ours_before = 0.0, self._ours
             if not remaining:
                 self._hold(now, resets_at - now, jitter)
         return resets_at - now
@@ -355,15 +357,30 @@ class Budget:
         return word.limit >= own.amount and word.reset_in <= own.period + WHOLE_SECONDS
 
     def _mind_others(self, word: ServerWord, now: float) -> None:
-        """Notice that others use a window which has room for us: half of that room is gone."""
+        """Notice that others use a window: more of it than we sent is gone, or half of its room."""
         assert self._shortest is not None
         assert word.limit is not None
         assert word.remaining is not None
         self._strays += word.throttled
         strays = STRAY * word.limit
         used, half = word.limit - word.remaining, (self._shortest.amount + word.limit) / 2
-        if self._strays > strays or used > half + strays:
+        self._ours = max(self._ours, self._spent_of_shortest(now))
+        # What of it is ours lies in one period of what we sent, now or one round trip ago.
+        ours = max(self._ours, self._ours_before)
+        if self._strays > strays or used > min(half, ours) + strays:
             self._shared_until = now + SHARED
+
+    def _spent_of_shortest(self, now: float) -> float:
+        for meter, limit in self._own:
+            if limit is self._shortest and isinstance(meter, Window):
+                return meter.total(now)
+        return 0.0
+
+    def _is_over(self, now: float, sent: float | None) -> bool:
+        """Whether a request was sent in a window that we knew, and that is ours alone."""
+        window = self._window
+        known = window is not None and (sent is None or sent < window.resets_at)
+        return known and now >= self._shared_until
 
     def _hold(self, now: float, wait: float, jitter: float) -> None:
         """Let nothing go for `wait` seconds and a little longer; an earlier hold may be longer."""

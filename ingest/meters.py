@@ -41,17 +41,21 @@ class Window:
         """Return the seconds until `cost` may be spent: 0.0 is now, inf is never."""
         if cost > self.amount:
             return math.inf
-        log = self._log
-        while log and log[0][1] + self.period <= now:
-            self._spent -= log.popleft()[2]
-        if not log:
-            self._spent = 0.0  # costs may be fractions, whose rounding must not add up
-        excess = self._spent + cost - self.amount
+        excess, log = self.total(now) + cost - self.amount, self._log
         if excess <= 0:
             return 0.0
         freed = accumulate(spent for _, _, spent in log)
         leaves = (last for (_, last, _), so_far in zip(log, freed, strict=True) if so_far >= excess)
         return next(leaves, log[-1][1]) + self.period - now
+
+    def total(self, now: float) -> float:
+        """Return how much still counts."""
+        log = self._log
+        while log and log[0][1] + self.period <= now:
+            self._spent -= log.popleft()[2]
+        if not log:
+            self._spent = 0.0  # costs may be fractions, whose rounding must not add up
+        return self._spent
 
     def spent(self, now: float) -> tuple[tuple[float, float], ...]:
         """Return what still counts, oldest first: (seconds ago, cost)."""

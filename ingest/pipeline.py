@@ -28,7 +28,7 @@ from ingest.errors import (
     LocalFailure,
 )
 from ingest.health import Health
-from ingest.inflight import Fixed, InFlight
+from ingest.inflight import FIRST, Fixed, InFlight
 from ingest.intake import Intake, Refusal
 from ingest.ledger import Ledger
 from ingest.noting import Noting
@@ -332,7 +332,10 @@ class Driver:
             if gone is not None:
                 self._halt(gone)
                 return
-            if self.requests_in_flight >= self._in_flight.allowed(now):
+            allowed = self._in_flight.allowed(now)
+            if self.ladder.probing:
+                allowed = min(allowed, FIRST)  # the rest is packed better once it is answered
+            if self.requests_in_flight >= allowed:
                 await self._pause(None, "answers")
                 continue
             closed_for = self._health.breaker.delay(now)

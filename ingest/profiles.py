@@ -79,6 +79,11 @@ class CapsLadder:
         """The caps that need no probe: what was refused as too many is cut to fit these."""
         return self.current.at_most(self.confirmed)
 
+    @property
+    def probing(self) -> bool:
+        """Whether a probe is out: what goes meanwhile is smaller than it need be."""
+        return self._probe is not None
+
     def next(self) -> Caps:
         """Return the caps of the next batch: the sure ones while a probe is out."""
         return self.current if self._probe is None else self.sure

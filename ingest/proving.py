@@ -172,12 +172,12 @@ class Prover:
         `whole` is the lines joined, `longest` a bound of the bytes of each; `found` gets what was
         opened.
         """
-        odd = _Lines()
+        left: list[tuple[int, bytes]] = []
         if not lines:
-            return odd
+            return _Lines()
         plainest, together = _plainest_of(lines[0]), _Lines(rows, lines, whole)
         if plainest is not None and self._prove_alike(proof, plainest, together, longest, found):
-            return odd
+            return _Lines()
         for plainest, group in _by_opening(rows, lines):
             alone = len(group.lines) == len(lines)
             if (
@@ -185,8 +185,10 @@ class Prover:
                 or alone
                 or not self._prove_alike(proof, plainest, group, longest, found)
             ):
-                odd.rows, odd.lines = [*odd.rows, *group.rows], [*odd.lines, *group.lines]
-        return odd
+                left += zip(group.rows, group.lines, strict=True)
+        # In the order of the file again, for what is proven together is noted as columns.
+        left.sort()
+        return _Lines([row for row, _ in left], [line for _, line in left])
 
     def _prove_alike(
         self, proof: Proof, plainest: _Plainest, group: _Lines, longest: int, found: list[_Rows]
@@ -218,7 +220,16 @@ class Prover:
         return True
 
     def _prove_odd(self, proof: Proof, odd: _Lines, found: list[_Rows]) -> None:
-        """Prove lines in any other form."""
+        """Prove lines in any other form; blank ones stay doubtful, and hold nothing.
+
+        With one of them among the others, as many values as lines would not mean one in each.
+        """
+        if not all(line.strip(JSON_SPACE) for line in odd.lines):
+            blank = [not line.strip(JSON_SPACE) for line in odd.lines]
+            odd.rows = [row for row, is_blank in zip(odd.rows, blank, strict=True) if not is_blank]
+            odd.lines = [
+                one for one, is_blank in zip(odd.lines, blank, strict=True) if not is_blank
+            ]
         enveloped, bare = self._sorted(NEWLINE.join(odd.lines), odd.rows, odd.lines)
         found += enveloped
         for some in enveloped:
@@ -257,7 +268,7 @@ class Prover:
         except (DecodeError, RecursionError):
             pass
         else:
-            # No line can hold two values: as many values as lines means one in each.
+            # A line without a value is none of these: as many values as lines means one in each.
             if len(envelopes) == len(lines):
                 return envelopes
         return [

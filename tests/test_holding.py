@@ -96,6 +96,7 @@ def test_others_who_use_the_window_are_noticed(taken: float, link: Link) -> None
 def test_a_429_of_a_window_that_is_over_holds_nobody() -> None:
     """It came from before the reset; without a window that is told, it would be a bare 429."""
     budget = Budget(parse_rate("1000/1s"))
+    budget.spend(4.45, 1000)
     budget.hear(word(limit=1000, remaining=400, reset_in=0.4), 5.0, 0.0, 0)
     budget.hear(word(throttled=True, limit=1000, remaining=0, reset_in=0.0), 5.5, 0.0, 0)
     assert budget.delay(5.5) == 0.0
@@ -104,9 +105,48 @@ def test_a_429_of_a_window_that_is_over_holds_nobody() -> None:
     assert bare.delay(5.5) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("told", "used", "link"),
+    [
+        ("250000/1h", 240_000, Link(0.2, 0.02)),
+        ("20000/1m", 15_000, Link(1.0, 0.1)),
+        ("1000/1m", 500, Link(0.5, 0.1)),
+    ],
+)
+def test_what_others_used_before_is_left_to_them(told: str, used: int, link: Link) -> None:
+    """A window that an earlier run, or anybody else, used a part of: its count is kept at once."""
+    (limit,) = parse_rate(told)
+    destination = Destination(limit.amount, limit.period, "classic")
+    for _ in range(used):
+        destination.answer(5.0)
+    result = simulate(Budget((limit,)), destination.answer, link, start=5.0, seconds=40)
+    assert result.throttled == 0
+    assert result.accepted == limit.amount - used
+
+
+@pytest.mark.parametrize("good", [0.0, 0.5])
+def test_a_429_that_names_no_time_is_heeded(good: float) -> None:
+    """Its reset may be told as 0 by clocks that differ: no window of ours was over by that."""
+
+    def answer(now: float) -> ServerWord:
+        throttled = now > 27
+        return word(
+            throttled=throttled,
+            limit=1000,
+            remaining=0 if throttled else 500,
+            reset_in=0.0 if throttled else good,
+        )
+
+    budget = Budget(parse_rate("800/1s"))
+    result = simulate(budget, answer, Link(0.1, 0.02), start=7.3, seconds=60)
+    assert result.share_throttled < 0.05
+    assert budget.waits_for(67.3) == "the destination, which asked for 30s"
+
+
 def test_too_many_strays_show_that_a_window_is_shared() -> None:
     """A few 429s at the edge are nobody's; more than 1 % of a window, and its count is kept."""
     budget = Budget(parse_rate("100/1s"))
+    budget.spend(4.5, 95)
     budget.hear(word(limit=100, remaining=5, reset_in=1.0), 5.0, 0.0, 0)
     assert budget.delay(5.0, in_flight=7) == 0.0, "all of it can be ours"
     for _ in range(2):

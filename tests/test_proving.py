@@ -101,6 +101,29 @@ def test_a_second_object_in_a_line_is_not_passed_over() -> None:
     assert doubtful(prove([sly])) == [0]
 
 
+def test_odd_lines_keep_their_order() -> None:
+    """However they begin: positions and lines are those of the file."""
+    lines = [
+        b'{"attributes":{"external_id":"a"} }',
+        b'{"attributes": {"external_id":"b"} }',
+        b'{"attributes":{"external_id":"a","v":3} }',
+    ]
+    assert prove(lines).keys == ["a", "b", "a"]
+    assert prove([lines[0], b" " + lines[1], lines[2]]).keys == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("bare", [None, "attributes"])
+@pytest.mark.parametrize("blank", [b" ", b"\t", b"\r"])
+def test_a_blank_line_makes_up_for_no_second_value(blank: bytes, bare: str | None) -> None:
+    """As many values as lines would mean nothing then."""
+    one, two = (b'{"attributes":{"external_id":"%b"}}' % name for name in (b"a", b"b"))
+    if bare:
+        one, two = b'{"external_id":"a"}', b'{"external_id":"b"}'
+    proof = prove([blank, b" " + one, one + two], bare)
+    assert doubtful(proof) == [0, 2]
+    assert proof.keys[1] == "a"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_spaces_as_many_encoders_put_them_go_the_fast_way(kind: str) -> None:
     """After a colon and after a comma; the record is sent with them, as it came."""

@@ -136,8 +136,7 @@ class Apart:
 
     def _ended(self) -> LocalFailure:
         return LocalFailure(
-            f"the process that reads the input ended (status {self._process.wait()}). What was "
-            "sent is written down: run the same command again"
+            f"the process that reads the input ended (status {self._process.wait()}) before its end"
         )
 
 
