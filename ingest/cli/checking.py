@@ -7,7 +7,6 @@ finds out.
 
 from __future__ import annotations
 
-import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Final, assert_never
 import msgspec
 
 from ingest.assembly import held, paced
+from ingest.cli.letterbox import makeable, writable
 from ingest.cli.parts import (
     account_of,
     choices_of,
@@ -91,7 +91,7 @@ def _sink(config: Configuration) -> str:
     caps = pace.ladder.current
     size = f"{caps.fill:,} {'users' if sink.endpoint.counts == 'users' else 'records'} a request"
     if target.where == "file":
-        _writable(Path(target.path), "sink.path")
+        writable(Path(target.path), "sink.path")
         return f"request bodies to {target.path}, {size}"
     where = target.destination.name if target.where == "account" else "a sandbox in the process"
     return f"{where}, {sink.endpoint.name}, {size} to begin with"
@@ -226,7 +226,7 @@ def _letters(config: Configuration, environ: Mapping[str, str]) -> str:
         case "file":
             if told.path is None:
                 return "to a file in the state directory"
-            _writable(Path(told.path), "dead_letters.path")
+            writable(Path(told.path), "dead_letters.path")
             return f"to the file {told.path}"
         case "stdout":
             return "to stdout"
@@ -265,31 +265,8 @@ def _state(path: Path) -> str:
                 f"the state directory {path} cannot be written to: {error.strerror}. Mend its "
                 "permissions, or name another one by 'state'"
             ) from None
-    _makeable(path.absolute().parent, f"the state directory {path}")
+    makeable(path.absolute().parent, f"the state directory {path}")
     return f"{path.absolute()} will be made"
-
-
-def _writable(path: Path, key: str) -> None:
-    """Raise `LocalFailure` unless a file can be written, or made."""
-    if path.is_dir():
-        raise LocalFailure(f"{key} names {path}, which is a directory: name a file in it")
-    if path.exists():
-        if not os.access(path, os.W_OK):
-            raise LocalFailure(f"{key} names {path}, which this user may not write to")
-        return
-    if not path.absolute().parent.is_dir():
-        raise LocalFailure(f"{key} names {path}, in a directory that is not there: make it")
-    _makeable(path.absolute().parent, f"the file {path} of {key}")
-
-
-def _makeable(parent: Path, what: str) -> None:
-    """Raise `LocalFailure` unless something can be made below the first parent that is there."""
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise LocalFailure(
-            f"{what} cannot be made: {parent} is no directory that this user may write to"
-        )
 
 
 def _ports(config: Configuration) -> str:

@@ -72,6 +72,8 @@ async def opened_letterbox(
     match told.type:
         case "file":
             path = Path(told.path) if told.path else Path(config.state) / FILE
+            if told.path:
+                writable(path, "dead_letters.path")  # now, and not with the first letter
             # A user's later attributes may come in another session, or to another process.
             file = DeadLetterFile(path, run=run, marks=False)
             yield Letterbox(file, lambda: asyncio.to_thread(file.sync), _nothing)
@@ -193,3 +195,26 @@ def _print(lines: list[bytes]) -> None:
             f"dead letters cannot be written to stdout: {error.strerror}. Redirect it to something "
             "that is there, or choose another place in [dead_letters]"
         ) from error
+
+
+def writable(path: Path, key: str) -> None:
+    """Raise `LocalFailure` unless a file can be written, or made."""
+    if path.is_dir():
+        raise LocalFailure(f"{key} names {path}, which is a directory: name a file in it")
+    if path.exists():
+        if not os.access(path, os.W_OK):
+            raise LocalFailure(f"{key} names {path}, which this user may not write to")
+        return
+    if not path.absolute().parent.is_dir():
+        raise LocalFailure(f"{key} names {path}, in a directory that is not there: make it")
+    makeable(path.absolute().parent, f"the file {path} of {key}")
+
+
+def makeable(parent: Path, what: str) -> None:
+    """Raise `LocalFailure` unless something can be made below the first parent that is there."""
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise LocalFailure(
+            f"{what} cannot be made: {parent} is no directory that this user may write to"
+        )

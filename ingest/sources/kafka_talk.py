@@ -46,5 +46,6 @@ class Heard(logging.Handler):
     def why(self, error: BaseException) -> str:
         """Say what went wrong, by what was heard, else by the error itself."""
         cause = self._cause or error
-        said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        return f"{type(cause).__name__}: {said}".removesuffix(".")
+        name = type(cause).__name__
+        said = getattr(cause, "strerror", None) or str(cause) or name
+        return f"{name}: {said.removeprefix(f'{name}: ')}".removesuffix(".")

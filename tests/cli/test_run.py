@@ -179,6 +179,16 @@ async def test_letters_go_to_a_file_of_the_state_directory(tmp_path: Path) -> No
 
 
 @pytest.mark.asyncio
+async def test_a_place_for_letters_that_cannot_be_is_told_at_once(tmp_path: Path) -> None:
+    """Not with the first letter, hours later perhaps."""
+    named = f'\n[dead_letters]\ntype = "file"\npath = "{tmp_path}"\n'
+    config = told(f'state = "{tmp_path}"\n{STDIN}[sink]\n{ACCOUNT}{named}')
+    with pytest.raises(LocalFailure, match="which is a directory: name a file in it"):
+        async with opened_letterbox(config, {}, run="r"):
+            pass
+
+
+@pytest.mark.asyncio
 async def test_letters_go_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     """A line each."""
     config = told(f'{STDIN}[sink]\n{ACCOUNT}\n[dead_letters]\ntype = "stdout"')
