@@ -190,7 +190,7 @@ class InFlight:
         most, weight = LATEST * self.least_rtt, min(SMOOTHING, A_ROUND / max(1, was_out))
         self._smoothed += (min(rtt, most) - self._smoothed) * weight
         self._theirs += (min(theirs, most) - self._theirs) * weight
-        self._round.append(min(theirs, most))
+        self._round.append(theirs)  # all of it: a link may have become slower
         if len(self._round) >= self._round_size:
             if self._rounds:  # the first answers of all are the fast ones of those in flight
                 self._least[1] = min(self._least[1], sum(self._round) / len(self._round))
