@@ -21,7 +21,7 @@ from benchmarks.stopwatch import timed
 
 if not hasattr(asyncio, "coroutine"):
     # It asks for a tenacity of before Python 3.11, which wants this for what is not used here.
-    asyncio.coroutine = types.coroutine  # type: ignore[attr-defined]
+    asyncio.coroutine = types.coroutine  # type: ignore[attr-defined]  # gone since 3.11
 
 from braze.client import BrazeClient
 

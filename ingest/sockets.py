@@ -10,8 +10,8 @@ from typing import Final
 
 try:
     import resource
-except ImportError:  # pragma: no cover  # not on Windows
-    resource = None  # type: ignore[assignment]
+except ImportError:  # not on Windows, where handles have no such limit
+    resource = None  # type: ignore[assignment]  # a system without it
 
 SPARE: Final = 100
 """Files and sockets for all else: inputs, journal, brokers, the operator's requests."""
@@ -23,7 +23,7 @@ WANTED: Final = 4096
 def sockets_left() -> int | None:
     """Return how many sockets requests may take; None where no limit is known."""
     if resource is None:
-        return None  # pragma: no cover
+        return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else max(1, soft - SPARE)
 
@@ -31,7 +31,7 @@ def sockets_left() -> int | None:
 def want_sockets() -> None:
     """Raise the soft limit of this process to what is wanted, as far as the hard one allows."""
     if resource is None:
-        return  # pragma: no cover
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
