@@ -17,7 +17,7 @@ from benchmarks.corpora import lines_of
 from benchmarks.sampling import Plan, Ratio, Round, Sample, Setting
 from ingest.batcher import Batcher
 from ingest.codec import loads
-from ingest.intake import Intake, IntakeRules, Taken
+from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger, Named
 from ingest.outcomes import Delivered
 from ingest.profiles import Caps
@@ -25,6 +25,7 @@ from ingest.records import KINDS, Batch
 from ingest.retry import Disposition
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetterFile
+from ingest.taken import Taken
 
 COMBINED = Caps((75, 75, 75), 75, 4_000_000)
 PER_ARRAY = Caps((75, 75, 75), 225, 4_000_000)

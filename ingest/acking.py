@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 
-from ingest.intake import Refusal, Taken
 from ingest.records import Batch, part_of
 from ingest.retry import TAKEN, Verdict
 from ingest.sources.base import Block
+from ingest.taken import Refusal, Taken
 
 Told = Callable[[int, Sequence[int], Collection[int]], None]
 """Is told a part, the numbers of messages in it that have their end, and which of them are bad."""

@@ -21,7 +21,6 @@ from ingest.assembly import Choices, paced, piped, rules_of
 from ingest.balance import Balance
 from ingest.codec import loads
 from ingest.errors import ConfigError, Halted, IngestError, InvalidRecord, QueueFull
-from ingest.intake import Refusal
 from ingest.judging import LineJudge
 from ingest.ledger import Ledger, Named
 from ingest.objects import Typed, line_of
@@ -34,6 +33,7 @@ from ingest.sources.base import Block
 from ingest.sources.spooled import SpoolSource
 from ingest.spooling import Kept, kept, recorded
 from ingest.state.dead_letters import LetterLines
+from ingest.taken import Refusal
 
 log = logging.getLogger("ingest")
 

@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from ingest.balance import MOST_REASONS, OTHER
-from ingest.intake import Taken
 from ingest.records import part_of
+from ingest.taken import Taken
 
 MOST_PLACES: Final = 3
 """Lines that are named for a problem: enough to see what they have in common."""

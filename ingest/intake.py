@@ -31,15 +31,13 @@ from ingest.records import (
     ATTRIBUTES,
     KIND_UNKNOWN,
     KINDS,
-    WHOLE,
     Chunk,
-    Fragment,
-    Partition,
     UserKey,
     position,
 )
 from ingest.schemas import Encoded, Schema, TrackSchema
-from ingest.validation import Grade, Problem, is_day, mend
+from ingest.taken import Gathering, Refusal, Taken
+from ingest.validation import Grade, Problem, mend
 
 SLICE_LINES: Final = 256
 """Lines judged at once: about half a millisecond of work, so that the loop stays answering."""
@@ -75,55 +73,6 @@ class IntakeRules(msgspec.Struct, frozen=True):
     even_if_older: bool = False
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """A record that is invalid: `record` is its object as it came, `raw` a line without one.
-
-    Neither holds a credential. `summary` is what `reason` says of any such record, where the reason
-    itself tells of this one alone. `key` says whose attributes it is, where they have a whole
-    identity; `superseded` is that of a dead letter. `table` tells that the line is a table's row,
-    and `who` is an object of its identity alone, encoded.
-    """
-
-    kind: str
-    code: str
-    field: str
-    reason: str
-    position: int
-    line: int
-    record: bytes | None = None
-    raw: bytes | None = None
-    summary: str = ""
-    key: UserKey | None = None
-    superseded: bool | None = False
-    table: bool = False
-    who: bytes = b""
-
-
-class Warned(msgspec.Struct, frozen=True):
-    """Something that the destination, or `--on-bad-field`, alters in a record that goes on."""
-
-    code: str
-    field: str
-    reason: str
-    position: int
-    line: int
-
-
-class Taken(msgspec.Struct):
-    """What became of some lines: `read` counts records by kind, `warned` those with a warning.
-
-    `chunks` hold the valid ones in source order, one for each run of records of one partition.
-    `time` is that of one event or purchase among them, as text; empty if there is none.
-    """
-
-    chunks: Sequence[Chunk]
-    read: dict[str, int]
-    refusals: Sequence[Refusal] = ()
-    warnings: Sequence[Warned] = ()
-    warned: int = 0
-    time: str = ""
-
-
 class Intake:
     """Judges lines by the schema of a destination, and numbers the records of each part from 0."""
 
@@ -131,7 +80,7 @@ class Intake:
         self._rules = rules
         self._schema: Schema = schema or TrackSchema()
         self._ordinals: Counter[int] = Counter()
-        self._gathering = _Rows("")
+        self._gathering = Gathering("")
         self._prover = Prover(
             rules.kind, largest=rules.largest, update_existing_only=rules.update_existing_only
         )
@@ -180,14 +129,14 @@ class Intake:
 
     def gathered(self) -> Taken:
         """Return what became of the lines that were gathered since the last time."""
-        rows, self._gathering = self._gathering, _Rows("")
+        rows, self._gathering = self._gathering, Gathering("")
         return rows.taken()
 
     def _refusal_of(
         self, part: int, items: Iterable[Found | Misformed], number: int, now: float
     ) -> Refusal | None:
         """Return the first refusal of what a line holds, without keeping anything of it."""
-        rows = _Rows("")
+        rows = Gathering("")
         for found in items:
             self._judge_one(rows, found, position(part, 0), number, now)
         return rows.take_back() if rows.refused else None
@@ -322,7 +271,7 @@ class Intake:
     def _mixed(
         self, part: int, lines: Sequence[bytes], numbers: Sequence[int], proof: Proof, now: float
     ) -> Taken:
-        rows = _Rows(proof.time)
+        rows = Gathering(proof.time)
         slots, start, end = proof.slots, 0, len(lines)
         while start < end:
             doubtful = slots.find(DOUBTFUL, start)
@@ -349,7 +298,7 @@ class Intake:
         return self._schema.read(line, self._rules.kind)
 
     def _judge_one(
-        self, rows: _Rows, found: Found | Misformed, at: int, line: int, now: float
+        self, rows: Gathering, found: Found | Misformed, at: int, line: int, now: float
     ) -> None:
         if isinstance(found, Misformed):
             raw = without_credentials(found.raw, in_text=True)
@@ -424,128 +373,3 @@ class Intake:
     def _flags(self, record: dict[str, Any]) -> bool:
         """Whether a record that does not say it itself is to be told to create no user."""
         return self._rules.update_existing_only and "_update_existing_only" not in record
-
-
-class _Rows:
-    """Columns in the making, with what became of the other records."""
-
-    def __init__(self, time: str) -> None:
-        self._time = time
-        self._slots = bytearray()
-        self._fragments: list[Fragment] = []
-        self._keys: list[UserKey] = []
-        self._positions: list[int] = []
-        self._lines: list[int] = []
-        self._partition = WHOLE
-        self._chunks: list[Chunk] = []
-        self._read: Counter[str] = Counter()
-        self._refusals: list[Refusal] = []
-        self._warnings: list[Warned] = []
-        self._warned = 0
-
-    def add(self, encoded: Encoded, kind: str, key: UserKey, at: int, line: int) -> None:
-        """Add a record; where its partition is another one, a chunk ends."""
-        if encoded.partition != self._partition:
-            self._cut(encoded.partition)
-        self._read[kind] += 1
-        self._slots.append(encoded.slot)
-        self._fragments.append(encoded.fragment)
-        self._keys.append(key)
-        self._positions.append(at)
-        self._lines.append(line)
-
-    def add_proven(self, proof: Proof, rows: slice, first: int, numbers: Sequence[int]) -> None:
-        """Add consecutive rows of a proof, whose positions and lines count up from the first."""
-        count = rows.stop - rows.start
-        for slot, kind in enumerate(KINDS):
-            if of_kind := proof.slots.count(slot, rows.start, rows.stop):
-                self._read[kind] += of_kind
-        self._slots += proof.slots[rows]
-        self._fragments += proof.fragments[rows]
-        self._keys += proof.keys[rows]
-        self._positions += range(first, first + count)
-        self._lines += numbers[rows]
-
-    @property
-    def refused(self) -> bool:
-        """Whether a record was refused."""
-        return bool(self._refusals)
-
-    def take_back(self) -> Refusal:
-        """Forget all refusals, and return the first: whoever handed the record over has it."""
-        first = self._refusals[0]
-        for refusal in self._refusals:
-            self._read[refusal.kind] -= 1
-        self._refusals.clear()
-        return first
-
-    def refuse(self, refusal: Refusal) -> None:
-        self._read[refusal.kind] += 1
-        self._refusals.append(refusal)
-
-    def refuse_found(
-        self,
-        found: Found,
-        code: str,
-        field: str,
-        reason: str,
-        at: int,
-        line: int,
-        *,
-        key: UserKey | None = None,
-        summary: str = "",
-    ) -> None:
-        self.refuse(
-            Refusal(
-                found.kind,
-                code,
-                field,
-                reason,
-                at,
-                line,
-                record=without_credentials(found.fragment, in_text=False),
-                summary=summary,
-                key=key,
-                superseded=found.superseded,
-            )
-        )
-
-    def see_time(self, time: object) -> None:
-        """Keep a time that sorts by its text."""
-        if isinstance(time, str) and is_day(time[:10]):
-            self._time = time
-
-    def warn(self, problems: Sequence[Problem], at: int, line: int) -> None:
-        self._warned += bool(problems)
-        self._warnings += (
-            Warned(problem.code, problem.field, problem.reason, at, line) for problem in problems
-        )
-
-    def taken(self) -> Taken:
-        self._cut(WHOLE)
-        return Taken(
-            self._chunks,
-            {kind: count for kind, count in self._read.items() if count},
-            self._refusals,
-            self._warnings,
-            self._warned,
-            self._time,
-        )
-
-    def _cut(self, partition: Partition) -> None:
-        """End the chunk that is being filled; the next one is of another partition."""
-        if self._slots:
-            self._chunks.append(
-                Chunk(
-                    self._fragments,
-                    bytes(self._slots),
-                    self._keys,
-                    self._positions,
-                    self._lines,
-                    sum(map(len, self._fragments)),
-                    self._partition,
-                )
-            )
-            self._slots = bytearray()
-            self._fragments, self._keys, self._positions, self._lines = [], [], [], []
-        self._partition = partition

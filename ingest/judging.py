@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ingest.intake import Intake, IntakeRules, Refusal
+from ingest.intake import Intake, IntakeRules
 from ingest.schemas import Schema
+from ingest.taken import Refusal
 
 _NO_FIRST: Final = 2
 """Number of the first line judged: the first of an input may be a heading, and here none is."""

@@ -17,13 +17,13 @@ import msgspec
 
 from ingest.balance import Balance
 from ingest.codec import loads
-from ingest.intake import Taken
 from ingest.outcomes import Delivered
 from ingest.records import ATTRIBUTES, KINDS, Batch, UserKey, part_of, position
 from ingest.retry import TAKEN, Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetter, DeadLetterFile, Letters
 from ingest.superseding import MOST_LETTERS, Superseding
+from ingest.taken import Taken
 
 SUMMARIES: Final[Mapping[str, str]] = {
     "bisect-cap": "sent together with records that the destination refused, and not told apart "

@@ -132,7 +132,7 @@ class Budget:
         self._own = [(meter_of(limit, arrival_slack), limit) for limit in self.limits]
         self._meters = [meter for meter, _ in self._own]
         self._peak = peak_rate(self.limits)
-        windows = (limit for limit in self.limits if isinstance(limit, WindowLimit))
+        windows = (meter for meter in self._meters if isinstance(meter, Window))
         self._shortest = min(windows, key=lambda window: window.period, default=None)
         self._known = self._vouched = vouched
         self._learner = Learner()
@@ -364,17 +364,11 @@ class Budget:
         self._strays += word.throttled
         strays = STRAY * word.limit
         used, half = word.limit - word.remaining, (self._shortest.amount + word.limit) / 2
-        self._ours = max(self._ours, self._spent_of_shortest(now))
+        self._ours = max(self._ours, self._shortest.total(now))
         # What of it is ours lies in one period of what we sent, now or one round trip ago.
         ours = max(self._ours, self._ours_before)
         if self._strays > strays or used > min(half, ours) + strays:
             self._shared_until = now + SHARED
-
-    def _spent_of_shortest(self, now: float) -> float:
-        for meter, limit in self._own:
-            if limit is self._shortest and isinstance(meter, Window):
-                return meter.total(now)
-        return 0.0
 
     def _is_over(self, now: float, sent: float | None) -> bool:
         """Whether a request was sent in a window that we knew, and that is ours alone."""

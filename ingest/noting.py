@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ingest.acking import Acks
-from ingest.intake import Intake, Taken
+from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.outcomes import Unanswered
 from ingest.records import EMPTY_COLUMN, Batch, Chunk, Column
@@ -22,6 +22,7 @@ from ingest.sources.base import Block
 from ingest.state.recording import Recording
 from ingest.state.resuming import sift
 from ingest.state.settling import Place
+from ingest.taken import Taken
 
 IN_FLIGHT: Final = "in flight when an earlier run of this input ended: it may have arrived"
 

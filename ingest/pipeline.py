@@ -29,7 +29,7 @@ from ingest.errors import (
 )
 from ingest.health import Health
 from ingest.inflight import FIRST, Fixed, InFlight
-from ingest.intake import Intake, Refusal
+from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.noting import Noting
 from ingest.observer import Answered, LogObserver, Observer
@@ -48,6 +48,7 @@ from ingest.retry import Disposition, RetryPolicy, Weather, decide
 from ingest.sinks.base import Answer, Sink
 from ingest.sources.base import Block
 from ingest.state.recording import Recording
+from ingest.taken import Refusal
 from ingest.throttle import Throttle
 from ingest.tolerance import Tolerance, TooManyBad
 

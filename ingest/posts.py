@@ -24,8 +24,8 @@ from ingest.codec import (
 )
 from ingest.errors import ConfigError
 from ingest.forms import JSON_SPACE
-from ingest.intake import Refusal
 from ingest.settings import parse_duration
+from ingest.taken import Refusal
 
 MOST_LINES: Final = 10_000
 """Lines of a request at most: each may be refused with a sentence of its own, and 10,000 of those

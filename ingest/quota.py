@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ingest.intake import Taken, Warned
 from ingest.records import Chunk
+from ingest.taken import Taken, Warned
 
 
 class Quota:

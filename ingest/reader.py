@@ -12,13 +12,14 @@ from typing import Final
 
 from ingest.agenda import Agenda
 from ingest.errors import InputError
-from ingest.intake import Intake, Refusal, Taken
+from ingest.intake import Intake
 from ingest.noting import Noting
 from ingest.observer import Observer
 from ingest.proving import Prover
 from ingest.quota import Quota
 from ingest.reading import judged, rationed
 from ingest.sources.base import Block
+from ingest.taken import Refusal, Taken
 
 YIELD_AFTER: Final = 0.002
 """Seconds of work on the loop after which others get their turn."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 
-from ingest.intake import Intake, Taken
+from ingest.intake import Intake
 from ingest.quota import Quota, cut
 from ingest.records import position
 from ingest.sources.base import Block
+from ingest.taken import Taken
 
 
 def judged(intake: Intake, block: Block, now: float) -> Iterator[Taken]:

@@ -18,11 +18,11 @@ import msgspec
 from ingest.acking import Acks
 from ingest.balance import Balance
 from ingest.errors import IngestError
-from ingest.intake import Refusal
 from ingest.metrics import Vitals
 from ingest.pipeline import Driver
 from ingest.sources.base import Block
 from ingest.sources.live import LiveSource, Session
+from ingest.taken import Refusal
 from ingest.throttle import Throttle
 
 log = logging.getLogger("ingest")

@@ -18,7 +18,7 @@ import msgspec
 
 from ingest.codec import loads
 from ingest.inflight import Fixed
-from ingest.intake import Intake, IntakeRules, Taken
+from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger, Named
 from ingest.limits import Budget
 from ingest.observer import Observer
@@ -29,6 +29,7 @@ from ingest.retry import Disposition, RetryPolicy
 from ingest.sinks.base import Answer, Wire
 from ingest.sources.base import Block, split_blocks
 from ingest.state.dead_letters import DeadLetterFile
+from ingest.taken import Taken
 from ingest.throttle import Throttle
 from tests.laws_far_end import Far
 from tests.laws_rows import NOW, Plan

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from ingest.balance import MOST_REASONS
 from ingest.findings import MOST_PLACES, Findings
-from ingest.intake import Intake, IntakeRules, Refusal, Taken, Warned
+from ingest.intake import Intake, IntakeRules
 from ingest.records import position
+from ingest.taken import Refusal, Taken, Warned
 
 LINES = (
     b'{"attributes": {"external_id": "u1", "plan": "pro"}}',

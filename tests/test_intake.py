@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from ingest import reading
 from ingest.codec import dumps, loads
 from ingest.forms import TOO_LONG_LINE
-from ingest.intake import SLICE_LINES, Intake, IntakeRules, Refusal, Taken, Warned
+from ingest.intake import SLICE_LINES, Intake, IntakeRules
 from ingest.proofs import Proof
 from ingest.records import KIND_UNKNOWN, KINDS, ordinal_of, part_of, position
 from ingest.sources.base import Block
+from ingest.taken import Refusal, Taken, Warned
 from tests.intake_lines import GOOD, RULES, WHEN, formed, mixtures, plain, records
 
 

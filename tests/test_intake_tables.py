@@ -7,8 +7,9 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.intake import SLICE_LINES, Intake, IntakeRules, Refusal, Taken
+from ingest.intake import SLICE_LINES, Intake, IntakeRules
 from ingest.records import KIND_UNKNOWN, ordinal_of, part_of, position
+from ingest.taken import Refusal, Taken
 
 GOOD = b'{"attributes": {"external_id": "u1", "plan": "pro"}}'
 DOUBTFUL = b'{"attributes": {"external_id": "u1", "visits": {"inc": 1}}}'

@@ -66,6 +66,7 @@ CORE: Final = {
     "segments",
     "settings",
     "superseding",
+    "taken",
     "tolerance",
     "validation",
     "visibility",

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ingest import posts
 from ingest.codec import dumps, loads
-from ingest.intake import Refusal
 from ingest.posts import (
     WINDOW_SECONDS,
     Remembered,
@@ -27,6 +26,7 @@ from ingest.posts import (
     verdicts,
     waits_of,
 )
+from ingest.taken import Refusal
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=5),

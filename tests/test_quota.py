@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.balance import Balance
-from ingest.intake import Intake, IntakeRules, Taken
+from ingest.intake import Intake, IntakeRules
 from ingest.quota import Quota, cut
 from ingest.reading import judged, rationed
 from ingest.records import KINDS, position
 from ingest.sources.base import Block, Unfit
 from ingest.state.resuming import sift
 from ingest.state.settling import Kept, Settling
+from ingest.taken import Taken
 
 LINES = {
     "good": b'{"event":{"external_id":"u","name":"n","time":"2026-01-01T00:00:00Z"}}',

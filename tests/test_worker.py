@@ -18,7 +18,7 @@ from ingest.acking import Acks
 from ingest.balance import Balance
 from ingest.errors import ConfigError, InputError, LocalFailure
 from ingest.inflight import Fixed
-from ingest.intake import Intake, IntakeRules, Refusal
+from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger
 from ingest.limits import Budget
 from ingest.metrics import Vitals
@@ -32,6 +32,7 @@ from ingest.sinks.braze import ENDPOINTS
 from ingest.sinks.memory import MemorySink
 from ingest.sources.base import Block
 from ingest.state.dead_letters import DeadLetterFile
+from ingest.taken import Refusal
 from ingest.throttle import Throttle
 from ingest.worker import Ages, Worker, WorkerSettings
 from tests.driving import COMBINED, Notes, attributes, number_of

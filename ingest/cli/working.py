@@ -23,7 +23,6 @@ from ingest.cli.letterbox import Letterbox, opened_letterbox
 from ingest.cli.parts import choices_of, messages_of, opened_sink, shape_of, target_of
 from ingest.codec import dumps
 from ingest.configuration import Configuration, Http, Kafka, Sqs, Stdin
-from ingest.intake import Refusal
 from ingest.judging import Judge, LineJudge
 from ingest.ledger import Ledger, Places
 from ingest.messages import Messages, Unreadable
@@ -48,6 +47,7 @@ from ingest.sources.sqs import SqsSettings, SqsSource
 from ingest.spooling import Kept, kept, recorded
 from ingest.state.directory import StateDirectory
 from ingest.state.keys import Keys
+from ingest.taken import Refusal
 from ingest.worker import Worker, WorkerSettings
 
 log = logging.getLogger("ingest")

@@ -16,10 +16,10 @@ from heapq import heappush, heapreplace
 from typing import Final
 
 from ingest.codec import loads
-from ingest.intake import Taken
 from ingest.proof.expected import Expected, Window
 from ingest.ranges import Ranges
 from ingest.records import Chunk, UserKey, part_of, position
+from ingest.taken import Taken
 
 HASH_BYTES: Final = 8
 _HASHES: Final = 1 << 8 * HASH_BYTES

@@ -23,7 +23,6 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from ingest.codec import dumps
 from ingest.errors import ConfigError, LocalFailure
-from ingest.intake import Refusal
 from ingest.judging import Judge
 from ingest.posts import (
     Form,
@@ -46,6 +45,7 @@ from ingest.seldom import Seldom
 from ingest.sources.bodies import Budget, Hold, too_large, whole
 from ingest.sources.http_settings import HttpIntakeSettings, check
 from ingest.sources.watching import Watched, Watcher, Watching
+from ingest.taken import Refusal
 
 log = logging.getLogger("ingest")
 

@@ -12,9 +12,9 @@ from itertools import compress
 
 import msgspec
 
-from ingest.intake import Taken
 from ingest.records import Chunk
 from ingest.state.settling import Settling
+from ingest.taken import Taken
 
 Again = Callable[[Chunk, int], bool]
 """Asked for the row of a chunk that is in doubt: whether it goes again, and not if it is held."""

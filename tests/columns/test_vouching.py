@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from ingest.columns import Encoder, Options, Plan, Survey, Unfit
 from ingest.columns.grid import Grid, cut
-from ingest.intake import SLICE_LINES, Intake, IntakeRules, Taken
+from ingest.intake import SLICE_LINES, Intake, IntakeRules
 from ingest.proofs import DOUBTFUL, Vouched
+from ingest.taken import Taken
 
 NAMES = st.sampled_from(
     ["email", "phone", "first_name", "country", "language", "gender", "dob", "plan", "visits",

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.codec import dumps
-from ingest.intake import Refusal, Taken
 from ingest.proof import Doubts, Expected, Sample, Window
 from ingest.ranges import Ranges
 from ingest.records import ATTRIBUTES, EVENT, Chunk, UserKey, position
+from ingest.taken import Refusal, Taken
 
 WINDOW = Window(1e9, 1e9)
 KEYS: tuple[UserKey, ...] = (

@@ -18,7 +18,7 @@ from aiohttp import ClientResponse, ClientSession, web
 from ingest import posts
 from ingest.codec import dumps, loads
 from ingest.errors import ConfigError, LocalFailure
-from ingest.intake import IntakeRules, Refusal
+from ingest.intake import IntakeRules
 from ingest.judging import LineJudge
 from ingest.segments import SpoolRules
 from ingest.sources import http
@@ -26,6 +26,7 @@ from ingest.sources.http import HttpIntake
 from ingest.sources.http_settings import BODY_BYTES, MEMORY, HttpIntakeSettings, token_from
 from ingest.state.keys import Keys
 from ingest.state.spool import Spool
+from ingest.taken import Refusal
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 JSON = {"Content-Type": "application/json"}

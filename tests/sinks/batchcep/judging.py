@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.intake import Intake, IntakeRules, Taken
+from ingest.intake import Intake, IntakeRules
 from ingest.sinks.batchcep.names import Names
 from ingest.sinks.batchcep.settings import BatchCepSettings
 from ingest.sinks.batchcep.translation import BatchCepSchema
+from ingest.taken import Taken
 
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
 TIME = "2026-01-02T03:00:00Z"
