@@ -146,7 +146,7 @@ def _packed(taken: list[Taken], caps: Caps) -> Iterator[Batch]:
             batcher.add(chunk)
         while batch := batcher.take(caps, partial=False):
             yield batch
-            batcher.release(batch.users())
+            batcher.release(batch.family, batch.users())
     while batch := batcher.take(caps, partial=True):
         yield batch
-        batcher.release(batch.users())
+        batcher.release(batch.family, batch.users())

@@ -122,7 +122,7 @@ class Agenda:
             self._resends.note_bisecting(case.batch.family, now)
         due, pieces = now + disposition.delay, disposition.pieces
         if not pieces:
-            self._batcher.release(self._resends.settle(case))
+            self._batcher.release(case.batch.family, self._resends.settle(case))
         elif len(pieces) == 1 and pieces[0].rows is None:
             self._resends.again(case, pieces[0].tries, due)
         else:
@@ -139,10 +139,10 @@ class Agenda:
         """
         for case in list(self._resends.unsettled()):
             yield case.batch, case.tries.doubted
-            self._batcher.release(self._resends.settle(case))
+            self._batcher.release(case.batch.family, self._resends.settle(case))
         while (batch := self._batcher.take(self._ladder.current, partial=True)) is not None:
             yield batch, False
-            self._batcher.release(batch.users())
+            self._batcher.release(batch.family, batch.users())
 
     # What it tells of the others
 
@@ -209,8 +209,9 @@ class Agenda:
 
     def _split(self, case: Case, pieces: Sequence[Piece], due: float) -> None:
         batch = case.batch
+        self._batcher.tell_apart(batch.family)
         made = [
             (batch.take(piece.rows or (), id=next(self._piece_ids)), piece.tries)
             for piece in pieces
         ]
-        self._batcher.release(self._resends.split(case, made, due))
+        self._batcher.release(batch.family, self._resends.split(case, made, due))

@@ -8,7 +8,8 @@ The first record of a user that has none here goes into a queue: of its partitio
 Until that record is settled, the user's later ones wait in the user's lane, or go with it. So no
 two records in the queues have the same user, none there has a user in flight, and a queue is packed
 by slices, without a look at its records. Every user that is here or in flight has an entry in
-`_users`:
+`_users`, but for newcomers, of whom there is one record each (`ingest.newcomers`); they get theirs
+as soon as a user comes who may be one of them:
 
 - an int: where the user's record is, `QUEUED` or the id of a batch, and nothing waits behind it;
 - a `Lane`: more of the user's records wait, behind that record (its `holder`), or for a place
@@ -26,9 +27,10 @@ from typing import Final
 
 from ingest.filling import Folding, Open
 from ingest.lots import Lot, Lots
+from ingest.newcomers import Newcomers
 from ingest.profiles import Caps
-from ingest.queues import Lane, Rows, Waiting, bytes_of, fitting, joined
-from ingest.records import EMPTY_COLUMN, Batch, Chunk, UserKey
+from ingest.queues import Generation, Lane, Rows, Waiting, bytes_of, fitting, joined
+from ingest.records import EMPTY_COLUMN, Batch, Chunk, UserKey, size_of
 
 __all__ = ["Batcher", "Folding"]
 
@@ -52,6 +54,10 @@ one cannot be full in every request, however far we look ahead."""
 SHARE_MEMORY: Final = 5_000.0
 """Records over which a slot's share is remembered."""
 
+FAMILIAR: Final = 16_384
+"""Records after one of a user who may be here already, for which nobody is taken for a newcomer, or
+as many as are here, if those are more: to meet all newcomers costs as much as to have met them."""
+
 WINDOW: Final = 256
 """Rows that are looked at in one step where lanes wait behind some of them: more than a request
 with small caps takes, and few enough to be looked at again and again where a large one fills up."""
@@ -71,6 +77,8 @@ class Batcher:
         self._folding = folding
         self._only = [bytes(int(value == slot) for value in range(256)) for slot in range(slots)]
         self._users: dict[UserKey, int | Lane] = {}
+        self._newcomers = Newcomers()
+        self._familiar = 0  # records to come whose users are not taken for newcomers
         self._lots = Lots(slots)
         self._followed: set[UserKey] = set()  # users with a lane behind a record in a queue
         self._boarding: list[Lane] = []  # lanes that have begun behind the open batch
@@ -102,9 +110,12 @@ class Batcher:
         count, users = len(chunk), self._users
         if not count:
             return
-        self.nbytes += sum(map(len, chunk.fragments)) + count * (RECORD_OVERHEAD + 1)
+        self.nbytes += size_of(chunk.fragments) + count * RECORD_OVERHEAD
         counts = [chunk.slots.count(slot) for slot in range(self._slots)]
         self._weigh(counts)
+        if (newest := self._admit(chunk)) is not None:
+            self._enqueue(chunk, chunk.slots, counts, newest)
+            return
         newcomers = dict.fromkeys(chunk.keys, QUEUED)
         if len(newcomers) == count and users.keys().isdisjoint(newcomers):
             users.update(newcomers)
@@ -148,17 +159,23 @@ class Batcher:
         if not opened.total or not (partial or self._may_go(caps, more)):
             return None
         batch = opened.batch(self._id, generation)
+        self._newcomers.board(self._id, opened.pieces)
         self._id += 1
         self._open = self._none
         self._lots.went(opened.partition, opened.total)
         self.nbytes -= opened.nbytes + RECORD_OVERHEAD * opened.total
         return batch
 
-    def release(self, users: Iterable[UserKey]) -> None:
-        """Let users go: their batch is settled, and their waiting records may be packed."""
+    def release(self, family: int, users: Iterable[UserKey]) -> None:
+        """Let users of a family go: it is settled, and their waiting records may be packed.
+
+        All users of the family go at once, unless `tell_apart` was called.
+        """
         places, lot, of = self._users, None, None
-        for lane in list(map(places.pop, users)):
-            if type(lane) is not int:
+        if self._newcomers.leave(family) and not places:
+            return
+        for lane in [places.pop(user, None) for user in users]:
+            if lane is not None and type(lane) is not int:
                 assert isinstance(lane, Lane)
                 places[lane.key] = lane
                 self._free(lane)
@@ -168,7 +185,38 @@ class Batcher:
                     lot = self._lots.of(of)
                 lot.runnable[first.slot].append(lane)
 
+    def tell_apart(self, family: int) -> None:
+        """Get ready for the users of a family to be released one by one."""
+        self._users.update(dict.fromkeys(self._newcomers.aboard(family), family))
+        self._newcomers.leave(family)
+
     # Taking in
+
+    def _admit(self, chunk: Chunk) -> Generation | None:
+        """Take the users of a chunk as newcomers, if none of them can be here; else meet all."""
+        if self._familiar > 0:
+            self._familiar -= len(chunk)
+            return None
+        if not self._users or self._users.keys().isdisjoint(chunk.keys):
+            generation = self._newcomers.admit(chunk.keys)
+            if generation is not None:
+                return generation
+        self._familiar = max(FAMILIAR, self._newcomers.here)
+        self._meet()
+        return None
+
+    def _meet(self) -> None:
+        """Give every newcomer an entry."""
+        users = self._users
+        for queue in self._lots.queues():
+            users.update(dict.fromkeys(queue.meet(), QUEUED))
+        for rows in self._open.pieces:
+            if rows.newcomers is not None:
+                rows.newcomers = None
+                users.update(dict.fromkeys(rows.keys, self._id))
+        for family, keys in self._newcomers.all_aboard():
+            users.update(dict.fromkeys(keys, family))
+        self._newcomers.clear()
 
     def _weigh(self, counts: list[int]) -> None:
         """Learn which slots get enough records to be worth waiting for."""
@@ -179,14 +227,17 @@ class Batcher:
         worth = MAJOR_SHARE * max(self._arrived)
         self._major = [seen >= worth for seen in self._arrived]
 
-    def _enqueue(self, chunk: Chunk, slots: bytes, counts: list[int]) -> None:
+    def _enqueue(
+        self, chunk: Chunk, slots: bytes, counts: list[int], newest: Generation | None = None
+    ) -> None:
         if not any(counts):
             return
         self._queued += sum(counts)
         lot = self._lots.of(chunk.partition)
         for slot, count in enumerate(counts):
             if count == len(chunk):
-                rows = Rows(chunk.fragments, chunk.keys, chunk.positions, chunk.lines)
+                columns = (chunk.fragments, chunk.keys, chunk.positions, chunk.lines)
+                rows = Rows(*columns, newest)
             elif count:
                 chosen = slots.translate(self._only[slot])
                 rows = Rows(
@@ -194,6 +245,7 @@ class Batcher:
                     list(compress(chunk.keys, chosen)),
                     list(compress(chunk.positions, chosen)),
                     list(compress(chunk.lines, chosen)),
+                    newest,
                 )
             else:
                 continue
@@ -226,38 +278,47 @@ class Batcher:
         self._barred -= len(lane.waiting)
 
     def _at_once(self, caps: Caps, generation: int) -> Batch | None:
-        """Return a full batch of one queue, where nothing else is there; None: look closer.
+        """Return a full batch of queues alone, where nothing else is there; None: look closer.
 
         What the long way comes to in the plainest case, which a table of users is from its first
-        row to its last: nobody waits behind anybody, and all is of one slot and one partition.
+        row to its last: nobody waits behind anybody, and all is of one partition.
         """
         if self._folding is not None or self._followed or self._boarding or len(self._lots) != 1:
             return None
         partition, lot = self._lots.only
-        slots = [slot for slot, queue in enumerate(lot.queues) if len(queue)]
-        if len(slots) != 1 or any(lot.runnable):
+        if any(lot.runnable) or (counts := self._full_counts(caps, lot)) is None:
             return None
-        [slot] = slots
-        count = min(caps.per_slot[slot], caps.fill)
-        if not 0 < count <= lot.queued or (count < caps.fill and sum(self._major) > 1):
-            return None
-        pieces = lot.queues[slot].first(count)
-        nbytes = bytes_of((pieces,))
+        found = lot.first(counts)
         members = len(partition.members)
+        nbytes = bytes_of(found)
         if nbytes > caps.body_bytes - self._overhead - members - bool(members):
             return None
-        lot.queues[slot].drop(count)
-        lot.queued -= count
-        self._queued -= count
-        for rows in pieces:
-            self._users.update(dict.fromkeys(rows.keys, self._id))
-        columns = [EMPTY_COLUMN] * self._slots
-        columns[slot] = joined(pieces)
+        lot.drop(counts)
+        columns = []
+        for pieces in found:
+            columns.append(joined(pieces) if pieces else EMPTY_COLUMN)
+            for rows in pieces:
+                if rows.newcomers is None:
+                    self._users.update(dict.fromkeys(rows.keys, self._id))
+        self._newcomers.board(self._id, chain.from_iterable(found))
         batch = Batch(self._id, self._id, tuple(columns), generation, partition)
         self._id += 1
+        count = len(batch)
+        self._queued -= count
         self._lots.went(partition, count)
         self.nbytes -= nbytes + RECORD_OVERHEAD * count
         return batch
+
+    def _full_counts(self, caps: Caps, lot: Lot) -> list[int] | None:
+        """Return how many rows of each queue fill a batch; None if it takes a look at which."""
+        counts = list(map(min, caps.per_slot, map(len, lot.queues)))
+        total, fill = sum(counts), caps.fill
+        if total > fill:
+            if max(counts) < total:
+                return None  # the oldest of several
+            return [min(count, fill) for count in counts]
+        full = total == fill or not any(compress(map(sub, caps.per_slot, counts), self._major))
+        return counts if total and full else None
 
     # The batch being filled
 
@@ -270,6 +331,7 @@ class Batcher:
 
     def _reopen(self) -> None:
         """Put the open batch back: its records become the first ones of their lanes."""
+        self._meet()
         opened, self._open = self._open, self._none
         self._boarding.clear()
         touched: dict[UserKey, Lane] = {}
@@ -401,6 +463,8 @@ class Batcher:
         self._open.put(pieces, count, nbytes)
         led: list[Lane] = []
         for rows in chain.from_iterable(pieces):
+            if rows.newcomers is not None:
+                continue
             if not followed or followed.isdisjoint(rows.keys):
                 users.update(dict.fromkeys(rows.keys, self._id))
                 continue

@@ -7,14 +7,14 @@ by what that says of two records. Does not know what else there is to be packed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from itertools import compress
+from collections.abc import Iterator, Sequence
+from itertools import chain, compress, islice
 from operator import sub
 from typing import Any, Protocol
 
 from ingest.profiles import Caps
-from ingest.queues import Rows, Waiting
-from ingest.records import EMPTY_COLUMN, WHOLE, Batch, Column, Fragment, Partition, UserKey
+from ingest.queues import Rows, Waiting, joined
+from ingest.records import EMPTY_COLUMN, WHOLE, Batch, Fragment, Partition, UserKey
 
 
 class Folding(Protocol):
@@ -52,10 +52,9 @@ class Open:
         passed_over: int = 0,
     ) -> None:
         slots = len(caps.per_slot)
-        self.fragments: list[list[Fragment]] = [[] for _ in range(slots)]
-        self.keys: list[list[UserKey]] = [[] for _ in range(slots)]
-        self.positions: list[list[int]] = [[] for _ in range(slots)]
-        self.lines: list[list[int]] = [[] for _ in range(slots)]
+        self._pieces: list[list[Rows]] = [[] for _ in range(slots)]
+        self._counts = [0] * slots
+        self._loose: list[Rows | None] = [None] * slots  # the last piece, if it may grow
         self.partition = partition
         self.passed_over = passed_over
         self.total = 0
@@ -99,7 +98,7 @@ class Open:
     @property
     def places(self) -> list[int]:
         """How many records each slot may still take."""
-        return list(map(sub, self._caps.per_slot, map(len, self.keys)))
+        return list(map(sub, self._caps.per_slot, self._counts))
 
     @property
     def room(self) -> int:
@@ -129,10 +128,7 @@ class Open:
         moved = 0
         while lane and self._fits(key, lane[0], begun or moved > 0):
             fragment, slot, position, line, _ = lane.popleft()
-            self.fragments[slot].append(fragment)
-            self.keys[slot].append(key)
-            self.positions[slot].append(position)
-            self.lines[slot].append(line)
+            self._append(slot, fragment, key, position, line)
             self.total += 1
             self.nbytes += len(fragment) + 1
             if self._per_user_cap is not None:
@@ -142,6 +138,17 @@ class Open:
             self.users += 1
         return moved
 
+    def _append(self, slot: int, fragment: bytes, key: UserKey, position: int, line: int) -> None:
+        rows = self._loose[slot]
+        if rows is None:
+            rows = self._loose[slot] = Rows([], [], [], [])
+            self._pieces[slot].append(rows)
+        columns = (rows.fragments, rows.keys, rows.positions, rows.lines)
+        for column, value in zip(columns, (fragment, key, position, line), strict=True):
+            assert isinstance(column, list)
+            column.append(value)
+        self._counts[slot] += 1
+
     def _fits(self, key: UserKey, record: Waiting, begun: bool) -> bool:
         """Check a record against every cap, and fold it if it is within them."""
         caps, slot = self._caps, record.slot
@@ -150,7 +157,7 @@ class Open:
         if self.total >= caps.total or self.nbytes + len(record.fragment) >= self._most_bytes:
             self.full = True
             return False
-        if len(self.keys[slot]) >= caps.per_slot[slot]:
+        if self._counts[slot] >= caps.per_slot[slot]:
             return False
         if caps.per_user is not None and self._per_user.get(key, 0) >= caps.per_user:
             return False
@@ -165,11 +172,13 @@ class Open:
     def _only_record(self, key: UserKey) -> tuple[int, Fragment]:
         """Return the (slot, fragment) of a user that has exactly one record here."""
         # Rows are looked at when somebody asks, and each of them once.
-        self._known = self._known or [{} for _ in self.keys]
+        self._known = self._known or [{} for _ in self._counts]
         for slot, known in enumerate(self._known):
-            start, keys = self._looked_at[slot], self.keys[slot]
-            known.update(zip(keys[start:], self.fragments[slot][start:], strict=True))
-            self._looked_at[slot] = len(keys)
+            rows = self._rows_of(slot)
+            known.update(
+                (key, fragment) for fragment, key, _, _ in islice(rows, self._looked_at[slot], None)
+            )
+            self._looked_at[slot] = self._counts[slot]
         slot = next(slot for slot, known in enumerate(self._known) if key in known)
         return slot, self._known[slot][key]
 
@@ -179,28 +188,33 @@ class Open:
         self.users += count
         self.nbytes += nbytes
         for slot, some in enumerate(pieces):
-            for rows in some:
-                self.fragments[slot] += rows.fragments
-                self.keys[slot] += rows.keys
-                self.positions[slot] += rows.positions
-                self.lines[slot] += rows.lines
-                if self._per_user_cap is not None:
+            if some:
+                self._pieces[slot] += some
+                self._counts[slot] += sum(len(rows.keys) for rows in some)
+                self._loose[slot] = None
+            if self._per_user_cap is not None:
+                for rows in some:
                     self._per_user.update(dict.fromkeys(rows.keys, 1))
 
     def rows(self) -> list[tuple[UserKey, Waiting]]:
         """Return every record with its user, in source order, its bytes its own."""
-        slots = zip(self.fragments, self.keys, self.positions, self.lines, strict=True)
         found = [
             (key, Waiting(bytes(fragment), slot, position, line, self.partition))
-            for slot, columns in enumerate(slots)
-            for fragment, key, position, line in zip(*columns, strict=True)
+            for slot in range(len(self._counts))
+            for fragment, key, position, line in self._rows_of(slot)
         ]
         return sorted(found, key=lambda row: row[1].position)
 
+    @property
+    def pieces(self) -> Iterator[Rows]:
+        """The rows as they came, slot by slot."""
+        return chain.from_iterable(self._pieces)
+
+    def _rows_of(self, slot: int) -> Iterator[tuple[Fragment, UserKey, int, int]]:
+        for rows in self._pieces[slot]:
+            yield from zip(rows.fragments, rows.keys, rows.positions, rows.lines, strict=True)
+
     def batch(self, id: int, generation: int) -> Batch:
         """Make a batch of what was gathered."""
-        columns = tuple(
-            Column.of(*rows) if rows[0] else EMPTY_COLUMN
-            for rows in zip(self.fragments, self.keys, self.positions, self.lines, strict=True)
-        )
+        columns = tuple(joined(pieces) if pieces else EMPTY_COLUMN for pieces in self._pieces)
         return Batch(id, id, columns, generation, self.partition)

@@ -31,12 +31,11 @@ from ingest.records import (
     ATTRIBUTES,
     KIND_UNKNOWN,
     KINDS,
-    Chunk,
     UserKey,
     position,
 )
 from ingest.schemas import Encoded, Schema, TrackSchema
-from ingest.taken import Gathering, Refusal, Taken
+from ingest.taken import Gathering, Refusal, Taken, taken_of
 from ingest.validation import Grade, Problem, mend
 
 SLICE_LINES: Final = 256
@@ -154,8 +153,11 @@ class Intake:
         for start in range(0, len(rows), step):
             some = rows.cut(start, start + step) if rows.doubtful else rows
             proof = some.proof(rules.largest)
-            lines = some.lines() if DOUBTFUL in proof.slots else some.fragments
-            yield self._judged(part, lines, numbers[start : start + step], proof, now)
+            told = numbers[start : start + step]
+            if proof.whole:
+                yield self._proven(part, told, proof)
+            else:
+                yield self._judged(part, some.lines(), told, proof, now)
 
     @property
     def prover(self) -> Prover | None:
@@ -175,7 +177,7 @@ class Intake:
         The lines themselves are not asked for where the proof is a whole one.
         """
         if proof.whole:
-            yield self._judged(part, proof.fragments, numbers, proof, now)
+            yield self._proven(part, numbers, proof)
             return
         for start in range(0, len(lines), SLICE_LINES):
             stop = start + SLICE_LINES
@@ -247,19 +249,12 @@ class Intake:
     def _judged(
         self, part: int, lines: Sequence[bytes], numbers: Sequence[int], proof: Proof, now: float
     ) -> Taken:
-        if DOUBTFUL in proof.slots:
+        if not proof.whole:
             return self._mixed(part, lines, numbers, proof, now)
-        first = self._next(part, len(lines))
-        chunk = Chunk(
-            proof.fragments,
-            bytes(proof.slots),
-            proof.keys,
-            range(first, first + len(lines)),
-            numbers,
-            sum(map(len, lines)),
-        )
-        read = {kind: n for slot, kind in enumerate(KINDS) if (n := proof.slots.count(slot))}
-        return Taken((chunk,), read, time=proof.time)
+        return self._proven(part, numbers, proof)
+
+    def _proven(self, part: int, numbers: Sequence[int], proof: Proof) -> Taken:
+        return taken_of(proof, self._next(part, len(proof)), numbers)
 
     def _fast(self, lines: Sequence[bytes]) -> Proof:
         if not (self._rules.validate and self._schema.provable):

@@ -9,7 +9,6 @@ Decides nothing; it writes down what the intake and the core decided.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -281,10 +280,12 @@ class Ledger:
         return letters
 
     def _count_delivered(self, batch: Batch, answer: Answer, verdicts: Sequence[Verdict]) -> None:
-        bad = Counter(verdict.slot for verdict in verdicts)
-        for slot, column in enumerate(batch.columns):
-            if taken := len(column) - bad[slot]:
-                self.balance.settle(self._kinds[slot], "delivered", taken)
+        taken = [len(column.keys) for column in batch.columns]
+        for verdict in verdicts:
+            taken[verdict.slot] -= 1
+        for kind, records in zip(self._kinds, taken, strict=True):
+            if records:
+                self.balance.settle(kind, "delivered", records)
         outcome = answer.outcome
         if not isinstance(outcome, Delivered):
             return

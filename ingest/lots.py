@@ -8,7 +8,7 @@ a partition is remembered while it has records that may go, so that any number o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ingest.queues import Lane, Queue, Rows
 from ingest.records import Partition
@@ -64,6 +64,11 @@ class Lots:
 
     def __len__(self) -> int:
         return len(self._lots)
+
+    def queues(self) -> Iterator[Queue]:
+        """Yield the queues of all partitions."""
+        for lot in self._lots.values():
+            yield from lot.queues
 
     @property
     def only(self) -> tuple[Partition, Lot]:

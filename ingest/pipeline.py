@@ -44,7 +44,7 @@ from ingest.proving import Prover
 from ingest.reader import Reader
 from ingest.records import Batch
 from ingest.resends import Case
-from ingest.retry import Disposition, RetryPolicy, Weather, decide
+from ingest.retry import Disposition, RetryPolicy, Weather, decide, plainly
 from ingest.sinks.base import Answer, Sink
 from ingest.sources.base import Block
 from ingest.state.recording import Recording
@@ -466,6 +466,11 @@ class Driver:
         """Learn from an answer, ask what becomes of the records, and settle them."""
         now = self._clock()
         asked_delay = (answer.word.retry_after or 0.0) if answer.word else 0.0
+        plain = plainly(answer.outcome)
+        if plain is not None:
+            self._hear(case, answer, asked_delay, now, alone=False)
+            self._settle(case, answer, plain, now)
+            return
         agenda, breaker = self._agenda, self._health.breaker
         alone = agenda.alone(case)
         weather = Weather(

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ingest.records import KINDS, Fragment, UserKey
+from ingest.records import KINDS, Fragment, Joined, UserKey, size_of
 
 DOUBTFUL: Final = 255
 """Stands for the slot of a line of which nothing is proven."""
@@ -21,23 +21,68 @@ SURELY_SHALLOW: Final = 2_000
 """Bytes of an object in which no decoder meets its limit of 1,024 levels: a level takes two."""
 
 
+class Alike(msgspec.Struct):
+    """Proven lines of one slot: which of the lines they are, counting up, with fragment and key."""
+
+    slot: int
+    rows: Sequence[int]
+    fragments: Joined
+    keys: Sequence[UserKey]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cut(self, start: int, stop: int) -> Alike:
+        """Return those between two of the lines, as lines counted from the first of these."""
+        some = slice(bisect_left(self.rows, start), bisect_left(self.rows, stop))
+        return Alike(
+            self.slot, moved(self.rows[some], -start), self.fragments[some], self.keys[some]
+        )
+
+
+def moved(numbers: Sequence[int], by: int) -> Sequence[int]:
+    """Return numbers that are larger by so much; of a range, a range."""
+    if isinstance(numbers, range):
+        return range(numbers.start + by, numbers.stop + by, numbers.step)
+    return [number + by for number in numbers]
+
+
+def picked(numbers: Sequence[int], rows: Sequence[int]) -> Sequence[int]:
+    """Return the numbers at some rows, which count up."""
+    if isinstance(rows, range):
+        return numbers[rows.start : rows.stop : rows.step]
+    return [numbers[row] for row in rows]
+
+
 class Proof(msgspec.Struct):
     """What is proven of some lines: slot, fragment and key of each, `DOUBTFUL` for the others.
 
+    Where nothing is doubtful, and no user is in two slots, `alike` has all of it instead, by slot:
+    then only users tell which record comes before which.
     `opened` holds (slot, content) of doubtful lines that are nothing but an envelope around it.
     `time` is that of one event or purchase among the proven, as text; empty if there is none.
     """
 
     slots: bytearray
-    fragments: list[Fragment]
-    keys: list[UserKey]
+    fragments: Sequence[Fragment]
+    keys: Sequence[UserKey]
     opened: dict[int, tuple[int, bytes]]
     time: str = ""
+    alike: Sequence[Alike] = ()
 
     @classmethod
     def of_nothing(cls, count: int) -> Proof:
         """Return the proof that calls all of `count` lines doubtful."""
         return cls(bytearray((DOUBTFUL,)) * count, [b""] * count, [""] * count, {})
+
+    @classmethod
+    def of_all(cls, alike: Sequence[Alike], time: str = "") -> Proof:
+        """Return the proof that doubts nothing; see `alike`."""
+        return cls(bytearray(), [], [], {}, time, alike)
+
+    def __len__(self) -> int:
+        """Lines that it tells of."""
+        return sum(map(len, self.alike)) if self.alike else len(self.slots)
 
     @property
     def whole(self) -> bool:
@@ -46,12 +91,17 @@ class Proof(msgspec.Struct):
 
     def cut(self, start: int, stop: int) -> Proof:
         """Return what is proven of some of the lines."""
+        if start <= 0 and stop >= len(self):
+            return self
+        if self.alike:
+            cuts = (some.cut(start, stop) for some in self.alike)
+            return Proof.of_all([some for some in cuts if len(some)], self.time)
         opened = {row - start: it for row, it in self.opened.items() if start <= row < stop}
         rows = slice(start, stop)
         return Proof(self.slots[rows], self.fragments[rows], self.keys[rows], opened, self.time)
 
 
-class Vouched(msgspec.Struct, frozen=True, gc=False):
+class Vouched(msgspec.Struct, gc=False):
     """Flat objects of one kind, as columns, by an encoder that knows what it put into them.
 
     `keys` are their external ids. Of all rows but those in `doubtful`, which count up, it is
@@ -79,11 +129,14 @@ class Vouched(msgspec.Struct, frozen=True, gc=False):
 
     def proof(self, largest: int) -> Proof:
         """Return what is proven of `lines`, if a record may have so many bytes."""
-        fragments: list[Fragment] = list(self.fragments)
         slot = KINDS.index(self.kind)
         doubtful = set(self.doubtful)
-        if max(map(len, fragments), default=0) > largest:
-            doubtful.update(row for row, one in enumerate(fragments) if len(one) > largest)
+        if size_of(self.fragments) > largest:
+            doubtful.update(row for row, one in enumerate(self.fragments) if len(one) > largest)
+        if not doubtful:
+            joined = Joined.of(self.fragments)
+            return Proof.of_all([Alike(slot, range(len(self)), joined, self.keys)])
+        fragments: list[Fragment] = list(self.fragments)
         slots = bytearray((slot,)) * len(fragments)
         opened = {}
         for row in doubtful:

@@ -7,7 +7,6 @@ themselves (`validation.check`) have the last word on those. It never refuses a 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import compress
@@ -19,9 +18,17 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ingest.codec import DecodeError, typed
 from ingest.forms import JSON_SPACE, flagged
-from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Proof
-from ingest.records import ATTRIBUTES, KINDS, PURCHASE, Fragment, UserKey
-from ingest.validation import HEADS, clean_chunk, key_once
+from ingest.plainest import NEWLINE, Lines, Plainest, by_mark, by_opening, plainest_of
+from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Alike, Proof
+from ingest.records import (
+    ATTRIBUTES,
+    KINDS,
+    PURCHASE,
+    Fragment,
+    Joined,
+    UserKey,
+)
+from ingest.validation import HEADS, clean_chunk
 
 T = TypeVar("T")
 
@@ -32,46 +39,9 @@ record in 256, three rounds find it, and the others are looked at three times mo
 FLAG_BYTES: Final = len(flagged(b"{}"))
 """More than what `flagged` adds to a record."""
 
-NEWLINE: Final = b"\n"
-
 _OPENINGS: Final = tuple(b'{"%b"' % kind.encode() for kind in KINDS)
 _WRAPPINGS: Final = tuple(len(b'{"%b":}' % kind.encode()) for kind in KINDS)
 """Bytes of an envelope without white space, by slot."""
-
-
-class _Plainest(msgspec.Struct, frozen=True):
-    """The opening of lines that are an envelope without white space, or almost: as encoders write.
-
-    Such a line ends in two braces, and what is between the first one and the last is the record.
-    """
-
-    slot: int
-    opening: bytes
-    name: bytes
-
-    def fit(self, whole: bytes, count: int) -> bool:
-        """Whether each of `count` joined lines is such an envelope, if it is JSON."""
-        return (
-            whole.count(_CLOSING + self.opening) == count - 1
-            and whole.startswith(self.opening)
-            and whole.endswith(b"}}")
-        )
-
-    def lone(self, whole: bytes, count: int) -> bool:
-        """Whether there is one thing in each of them, unless one has a backslash.
-
-        The name of what it holds is a key once in it then.
-        """
-        return key_once(whole, self.name, count)
-
-
-_CLOSING: Final = b"}}" + NEWLINE
-_PLAINEST: Final = tuple(
-    _Plainest(slot, b'{"%b":%b{' % (kind.encode(), space), b'"%b"' % kind.encode())
-    for slot, kind in enumerate(KINDS)
-    for space in (b"", b" ")
-)
-_BY_OPENING: Final = {one.opening: one for one in _PLAINEST}
 
 
 def _opened_in(kind: str) -> type[Any]:
@@ -95,14 +65,6 @@ class _Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     purchase: Raw | UnsetType = UNSET
 
 
-class _Lines(msgspec.Struct):
-    """Some lines, their indices, and all of them joined, if somebody did that."""
-
-    rows: Sequence[int] = ()
-    lines: Sequence[bytes] = ()
-    whole: bytes = b""
-
-
 class _Rows(msgspec.Struct):
     """Records of one slot, to be proven together: their lines' indices, and their bytes."""
 
@@ -116,6 +78,36 @@ class _Rows(msgspec.Struct):
         assert isinstance(self.raws, list)
         self.rows.append(row)
         self.raws.append(raw)
+
+
+class _SoFar(msgspec.Struct):
+    """What is proven so far, by slot, with one time among it, and what was opened of lines."""
+
+    proven: list[Alike] = []
+    opened: list[_Rows] = []
+    time: str = ""
+
+    def proof(self, count: int) -> Proof:
+        """Return what is proven of so many lines."""
+        proven = self.proven
+        if sum(map(len, proven)) == count and self._apart():
+            return Proof.of_all(proven, self.time)
+        slots = bytearray((DOUBTFUL,)) * count
+        fragments: list[Fragment] = [b""] * count
+        keys: list[UserKey] = [""] * count
+        for some in proven:
+            for row, fragment, key in zip(some.rows, some.fragments, some.keys, strict=True):
+                slots[row], fragments[row], keys[row] = some.slot, fragment, key
+        return Proof(slots, fragments, keys, {}, self.time)
+
+    def _apart(self) -> bool:
+        """Whether nothing but its slot says where a record goes: no user is in two of them."""
+        proven = self.proven
+        if len(proven) < 2:
+            return True
+        users = set[UserKey]().union(*(some.keys for some in proven))
+        slots = {some.slot for some in proven}
+        return len(slots) == len(proven) and len(users) == sum(map(len, proven))
 
 
 class Prover:
@@ -142,7 +134,6 @@ class Prover:
 
     def prove(self, lines: Sequence[bytes]) -> Proof:
         """Return what is proven of lines; no line may hold a newline."""
-        proof = Proof.of_nothing(len(lines))
         rows: Sequence[int] = range(len(lines))
         some, whole = lines, NEWLINE.join(lines)
         longest = max(map(len, lines), default=0)
@@ -150,53 +141,49 @@ class Prover:
             rows = [row for row, line in enumerate(lines) if line and self._may_be(line)]
             some = [lines[row] for row in rows]
             whole = NEWLINE.join(some)
-        found: list[_Rows] = []
-        odd = self._prove_plainest(proof, rows, some, whole, longest, found)
+        so_far = _SoFar()
+        odd = self._prove_plainest(so_far, rows, some, whole, longest)
         if odd.rows:
-            self._prove_odd(proof, odd, found)
-        if DOUBTFUL in proof.slots:
-            _keep_opened(proof, lines, found)
+            self._prove_odd(so_far, odd)
+        proof = so_far.proof(len(lines))
+        if not proof.whole:
+            _keep_opened(proof, lines, so_far.opened)
         return proof
 
     def _prove_plainest(
         self,
-        proof: Proof,
+        so_far: _SoFar,
         rows: Sequence[int],
         lines: Sequence[bytes],
         whole: bytes,
         longest: int,
-        found: list[_Rows],
-    ) -> _Lines:
+    ) -> Lines:
         """Prove lines that are the plainest envelopes, of one kind each time; return the others.
 
-        `whole` is the lines joined, `longest` a bound of the bytes of each; `found` gets what was
-        opened.
+        `whole` is the lines joined, `longest` a bound of the bytes of each.
         """
         left: list[tuple[int, bytes]] = []
-        if not lines:
-            return _Lines()
-        plainest, together = _plainest_of(lines[0]), _Lines(rows, lines, whole)
-        if plainest is not None and self._prove_alike(proof, plainest, together, longest, found):
-            return _Lines()
-        for plainest, group in _by_opening(rows, lines):
-            alone = len(group.lines) == len(lines)
-            if (
-                plainest is None
-                or alone
-                or not self._prove_alike(proof, plainest, group, longest, found)
-            ):
-                left += zip(group.rows, group.lines, strict=True)
+        for marked in by_mark(Lines(rows, lines, whole)):
+            plainest = plainest_of(marked.lines[0])
+            if plainest is not None and self._prove_alike(so_far, plainest, marked, longest):
+                continue
+            for plainest, group in by_opening(marked):
+                if (
+                    plainest is None
+                    or len(group.lines) == len(marked.lines)
+                    or not self._prove_alike(so_far, plainest, group, longest)
+                ):
+                    left += zip(group.rows, group.lines, strict=True)
         # In the order of the file again, for what is proven together is noted as columns.
         left.sort()
-        return _Lines([row for row, _ in left], [line for _, line in left])
+        return Lines([row for row, _ in left], [line for _, line in left])
 
-    def _prove_alike(
-        self, proof: Proof, plainest: _Plainest, group: _Lines, longest: int, found: list[_Rows]
-    ) -> bool:
+    def _prove_alike(self, so_far: _SoFar, plainest: Plainest, group: Lines, longest: int) -> bool:
         """Prove lines that begin alike; return whether that could be done for all together."""
         rows, lines, slot = group.rows, group.lines, plainest.slot
         whole = group.whole or NEWLINE.join(lines)
-        if not plainest.fit(whole, len(lines)):
+        joined = plainest.cut(lines, whole)
+        if joined is None:
             return False
         try:
             opened = self._plain[slot].decode_lines(whole)
@@ -204,22 +191,19 @@ class Prover:
             return False
         if len(opened) != len(lines):
             return False
-        start = len(plainest.opening) - 1
-        raws: list[Fragment] = [line[start:-1] for line in lines]
-        joined = NEWLINE.join(raws)
         heads = list(map(_HEAD, opened))
         # A second thing in an envelope is an object, and opens a brace: in flat ones there is none.
-        flat = slot == ATTRIBUTES and joined.count(b"{") == len(lines)
+        flat = slot == ATTRIBUTES and joined.data.count(b"{") == len(lines)
         if not flat and not plainest.lone(whole, len(lines)):
             return False
-        found.append(_Rows(slot, rows, raws))
+        so_far.opened.append(_Rows(slot, rows, joined))
         if flat or slot != ATTRIBUTES:
-            self._screen(proof, slot, rows, raws, heads, joined, longest)
+            self._screen(so_far, slot, rows, joined, heads, longest)
         else:
-            self._screen_nested(proof, rows, raws, heads)
+            self._screen_nested(so_far, rows, joined, heads)
         return True
 
-    def _prove_odd(self, proof: Proof, odd: _Lines, found: list[_Rows]) -> None:
+    def _prove_odd(self, so_far: _SoFar, odd: Lines) -> None:
         """Prove lines in any other form; blank ones stay doubtful, and hold nothing.
 
         With one of them among the others, as many values as lines would not mean one in each.
@@ -231,11 +215,11 @@ class Prover:
                 one for one, is_blank in zip(odd.lines, blank, strict=True) if not is_blank
             ]
         enveloped, bare = self._sorted(NEWLINE.join(odd.lines), odd.rows, odd.lines)
-        found += enveloped
+        so_far.opened += enveloped
         for some in enveloped:
-            self._prove_rows(proof, some)
+            self._prove_rows(so_far, some)
         if bare is not None:
-            self._prove_rows(proof, bare)
+            self._prove_rows(so_far, bare)
 
     def _may_be(self, line: bytes) -> bool:
         return len(line) <= self._largest and _is_utf8(line)
@@ -278,7 +262,7 @@ class Prover:
             for line in lines
         ]
 
-    def _prove_rows(self, proof: Proof, found: _Rows) -> None:
+    def _prove_rows(self, so_far: _SoFar, found: _Rows) -> None:
         """Prove records of one kind: all at once, else what can be of them."""
         rows, raws, decoder = found.rows, found.raws, self._heads[found.slot]
         if not rows:
@@ -292,12 +276,12 @@ class Prover:
             heads = [_decoded(decoder.decode, raw) for raw in raws]
             rows, raws, heads = _chosen([head is not None for head in heads], rows, raws, heads)
         if found.slot == ATTRIBUTES and NEWLINE.join(raws).count(b"{") != len(rows):
-            self._screen_nested(proof, rows, raws, heads)
+            self._screen_nested(so_far, rows, raws, heads)
         else:
-            self._screen(proof, found.slot, rows, raws, heads)
+            self._screen(so_far, found.slot, rows, raws, heads)
 
     def _screen_nested(
-        self, proof: Proof, rows: Sequence[int], raws: Sequence[Fragment], heads: Sequence[Any]
+        self, so_far: _SoFar, rows: Sequence[int], raws: Sequence[Fragment], heads: Sequence[Any]
     ) -> None:
         """Prove attributes of which some are nested: one would cast its doubt on all flat ones."""
         texts = list(map(bytes, raws))
@@ -305,18 +289,17 @@ class Prover:
             text.count(b"{") > 1 and b"$" not in text and b'"user_alias"' not in text
             for text in texts
         ]
-        self._screen(proof, ATTRIBUTES, *_chosen(nested, rows, raws, heads))
+        self._screen(so_far, ATTRIBUTES, *_chosen(nested, rows, raws, heads))
         flat = [text.count(b"{") == 1 for text in texts]
-        self._screen(proof, ATTRIBUTES, *_chosen(flat, rows, raws, heads))
+        self._screen(so_far, ATTRIBUTES, *_chosen(flat, rows, raws, heads))
 
     def _screen(
         self,
-        proof: Proof,
+        so_far: _SoFar,
         slot: int,
         rows: Sequence[int],
         raws: Sequence[Fragment],
         heads: Sequence[Any],
-        joined: bytes | None = None,
         longest: int | None = None,
     ) -> None:
         """Prove what heads were read of; where all together are not clean, piece by piece."""
@@ -328,22 +311,22 @@ class Prover:
             quantities = sum(head.quantity is not None for head in heads)
         if clean_chunk(
             KINDS[slot],
-            NEWLINE.join(raws) if joined is None else joined,
+            raws.data if isinstance(raws, Joined) else NEWLINE.join(raws),
             count,
             longest=longest or max(map(len, raws)),
             quantities=quantities,
             emails=list(filter(None, map(_EMAIL, heads))),
         ):
-            self._accept(proof, slot, rows, raws, heads)
+            self._accept(so_far, slot, rows, raws, heads)
         elif count > 1:
             step = max(1, count // PIECES)
             for start in range(0, count, step):
                 piece = slice(start, start + step)
-                self._screen(proof, slot, rows[piece], raws[piece], heads[piece])
+                self._screen(so_far, slot, rows[piece], raws[piece], heads[piece])
 
     def _accept(
         self,
-        proof: Proof,
+        so_far: _SoFar,
         slot: int,
         rows: Sequence[int],
         raws: Sequence[Fragment],
@@ -359,16 +342,15 @@ class Prover:
                 flagged(bytes(raw)) if head.update_existing_only is None else raw
                 for raw, head in zip(raws, heads, strict=True)
             ]
-        count = len(rows)
-        if count == len(proof.slots) and None not in keys:
-            proof.slots[:] = bytes((slot,)) * count
-            proof.fragments, proof.keys = list(raws), cast(list[UserKey], keys)
-        else:
-            for row, raw, key in zip(rows, raws, keys, strict=True):
-                if key is not None:
-                    proof.slots[row], proof.fragments[row], proof.keys[row] = slot, raw, key
+        if None in keys:
+            known = [key is not None for key in keys]
+            rows, raws, _ = _chosen(known, rows, raws, heads)
+            keys = list(filter(None, keys))
+        so_far.proven.append(
+            Alike(slot, _as_range(rows), Joined.of(raws), cast(list[UserKey], keys))
+        )
         if slot != ATTRIBUTES:
-            proof.time = heads[0].time.isoformat()
+            so_far.time = heads[0].time.isoformat()
 
 
 def _decoded(decode: Callable[[Fragment], T], data: Fragment) -> T | None:
@@ -378,21 +360,12 @@ def _decoded(decode: Callable[[Fragment], T], data: Fragment) -> T | None:
         return None
 
 
-def _plainest_of(line: bytes) -> _Plainest | None:
-    return _BY_OPENING.get(line[: line.find(b"{", 1) + 1])
-
-
-def _by_opening(
-    rows: Sequence[int], lines: Sequence[bytes]
-) -> Iterable[tuple[_Plainest | None, _Lines]]:
-    """Sort lines by how they begin; None for those that are no plain envelope."""
-    groups: defaultdict[_Plainest | None, tuple[list[int], list[bytes]]]
-    groups = defaultdict(lambda: ([], []))
-    for row, line in zip(rows, lines, strict=True):
-        some_rows, some_lines = groups[_plainest_of(line)]
-        some_rows.append(row)
-        some_lines.append(line)
-    return [(plainest, _Lines(*group)) for plainest, group in groups.items()]
+def _as_range(rows: Sequence[int]) -> Sequence[int]:
+    """Return rows that count up as a range where they are one."""
+    if isinstance(rows, range) or len(rows) < 2:
+        return rows
+    found = range(rows[0], rows[-1] + 1, rows[1] - rows[0])
+    return found if len(found) == len(rows) and list(found) == rows else rows
 
 
 def _chosen(

@@ -8,27 +8,48 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
 from typing import NamedTuple
 
 import msgspec
 
-from ingest.records import Column, Fragment, Partition, UserKey
+from ingest.records import Column, Fragment, Joined, Partition, UserKey, size_of
+
+
+class Generation:
+    """Users who came one after another, and how many of their records are here."""
+
+    __slots__ = ("here", "users")
+
+    def __init__(self) -> None:
+        self.users: set[UserKey] = set()
+        self.here = 0
 
 
 class Rows(msgspec.Struct):
-    """Rows of one slot, as columns of one length."""
+    """Rows of one slot, as columns of one length.
+
+    Where their users are `newcomers`, these are all that is remembered of them.
+    """
 
     fragments: Sequence[Fragment]
     keys: Sequence[UserKey]
     positions: Sequence[int]
     lines: Sequence[int]
+    newcomers: Generation | None = None
 
     def cut(self, start: int, stop: int) -> Rows:
         """Return some of the rows."""
         rows = slice(start, stop)
-        return Rows(self.fragments[rows], self.keys[rows], self.positions[rows], self.lines[rows])
+        fragments = self.fragments
+        return Rows(
+            fragments.cut(start, stop) if isinstance(fragments, Joined) else fragments[rows],
+            self.keys[rows],
+            self.positions[rows],
+            self.lines[rows],
+            self.newcomers,
+        )
 
 
 class Queue:
@@ -58,6 +79,15 @@ class Queue:
             count -= len(piece.keys)
             start = 0
         return pieces
+
+    def meet(self) -> Iterator[UserKey]:
+        """Yield the newcomers in it, who are not only remembered as such from now on."""
+        start = self._cursor
+        for rows in self._rows:
+            if rows.newcomers is not None:
+                rows.newcomers = None
+                yield from islice(rows.keys, start, None)
+            start = 0
 
     def oldest(self) -> int:
         """Return the position of the first row; there must be one."""
@@ -103,7 +133,7 @@ class Lane(msgspec.Struct):
 
 def bytes_of(pieces: Sequence[Sequence[Rows]]) -> int:
     """Return the bytes of rows, some pieces of them per slot, with a comma for each row."""
-    return sum(sum(map(len, rows.fragments)) + len(rows.keys) for some in pieces for rows in some)
+    return sum(size_of(rows.fragments) for some in pieces for rows in some)
 
 
 def joined(pieces: Sequence[Rows]) -> Column:
@@ -111,12 +141,28 @@ def joined(pieces: Sequence[Rows]) -> Column:
     if len(pieces) == 1:
         [rows] = pieces
         return Column.of(rows.fragments, rows.keys, rows.positions, rows.lines)
-    return Column.of(
-        [fragment for rows in pieces for fragment in rows.fragments],
+    return Column(
+        Joined.spliced([rows.fragments for rows in pieces]),
         [key for rows in pieces for key in rows.keys],
-        [at for rows in pieces for at in rows.positions],
-        [line for rows in pieces for line in rows.lines],
+        _in_a_row([rows.positions for rows in pieces]),
+        _in_a_row([rows.lines for rows in pieces]),
     )
+
+
+def _in_a_row(pieces: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Return all numbers in their order, as a range where they are one."""
+    first = pieces[0]
+    if isinstance(first, range):
+        following = first.start
+        for piece in pieces:
+            if not (
+                isinstance(piece, range) and (piece.start, piece.step) == (following, first.step)
+            ):
+                break
+            following += len(piece) * first.step
+        else:
+            return range(first.start, following, first.step)
+    return [number for piece in pieces for number in piece]
 
 
 def fitting(pieces: Sequence[Sequence[Rows]], room: int) -> list[int]:

@@ -9,9 +9,10 @@ This module decides nothing and knows no destination.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from typing import Final, NamedTuple
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice
+from typing import Final, NamedTuple, overload
 
 import msgspec
 
@@ -63,6 +64,118 @@ def ordinal_of(at: int) -> int:
     return at & ((1 << PART_SHIFT) - 1)
 
 
+BOUNDS: Final = "Q"
+"""The type of bounds in an array: unsigned, 64 bits."""
+
+
+class Joined(Sequence[bytes]):
+    """Encoded objects one after the other in one buffer, with a comma between: a column of them.
+
+    Object i begins at `bounds[i] + i * shift`, counted from the first one's bound, and ends a byte
+    before the next one begins. So what is cut out of lines that are alike needs no table of its
+    own: `bounds` are those of the lines, and `shift` is what an object and its comma are longer
+    than a line. A slice is cut without a look at any of its objects.
+    """
+
+    __slots__ = ("bounds", "data", "shift")
+
+    def __init__(self, data: bytes, bounds: array[int], shift: int = 1) -> None:
+        self.data = data
+        self.bounds = bounds
+        self.shift = shift
+
+    @classmethod
+    def of(cls, fragments: Sequence[Fragment]) -> Joined:
+        """Join objects with commas; what is joined already is returned as it is."""
+        if isinstance(fragments, Joined):
+            return fragments
+        return cls(b",".join(fragments), bounds_of(fragments))
+
+    @classmethod
+    def spliced(cls, pieces: Sequence[Sequence[Fragment]]) -> Joined:
+        """Return the objects of all pieces, in their order, as one."""
+        if len(pieces) == 1:
+            return cls.of(pieces[0])
+        joined = [cls.of(piece) for piece in pieces if len(piece)]
+        sizes = chain.from_iterable(map(len, piece) for piece in joined)
+        return cls(
+            b",".join(piece.data for piece in joined), array(BOUNDS, accumulate(sizes, initial=0))
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all objects, with a comma for each."""
+        return len(self.data) + 1 if len(self.bounds) > 1 else 0
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+    @overload
+    def __getitem__(self, at: slice) -> Joined: ...
+    def __getitem__(self, at: int | slice) -> bytes | Joined:
+        count = len(self.bounds) - 1
+        if isinstance(at, slice):
+            start, stop, step = at.indices(count)
+            if step != 1:
+                return Joined.of([self[row] for row in range(start, stop, step)])
+            return self.cut(start, stop)
+        start = at + count if at < 0 else at
+        if not 0 <= start < count:
+            raise IndexError("no such object")
+        return self.cut(start, start + 1).data
+
+    def cut(self, start: int, stop: int) -> Joined:
+        """Return those from the first index up to the other; an index beyond the last is one."""
+        bounds, shift = self.bounds, self.shift
+        count = len(bounds) - 1
+        if stop > count:
+            stop = count
+        if start == 0 and stop == count:
+            return self
+        if stop <= start:
+            return NOTHING
+        base = bounds[0]
+        begin = bounds[start] - base + start * shift
+        end = bounds[stop] - base + stop * shift - 1
+        return Joined(self.data[begin:end], bounds[start : stop + 1], shift)
+
+    def __iter__(self) -> Iterator[bytes]:
+        data, shift, begin, base = self.data, self.shift, 0, self.bounds[0]
+        moved = 0
+        for bound in islice(self.bounds, 1, None):
+            moved += shift
+            end = bound - base + moved
+            yield data[begin : end - 1]
+            begin = end
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Joined):
+            return NotImplemented
+        return self.data == other.data and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it is as long as a file
+
+    def __repr__(self) -> str:
+        return f"Joined.of({list(self)!r})"
+
+
+def size_of(fragments: Sequence[Fragment]) -> int:
+    """Return the bytes of some objects, with a comma for each."""
+    if isinstance(fragments, Joined):
+        return fragments.nbytes
+    return sum(map(len, fragments)) + len(fragments)
+
+
+def bounds_of(texts: Iterable[bytes | msgspec.Raw]) -> array[int]:
+    """Return 0, and where each text ends if nothing is between them."""
+    return array(BOUNDS, accumulate(map(len, texts), initial=0))
+
+
+NOTHING: Final = Joined(b"", bounds_of(()))
+
+
 class Chunk(msgspec.Struct, gc=False):
     """Valid records of one part and partition in source order, as parallel columns of one length.
 
@@ -82,13 +195,9 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 class Column(msgspec.Struct, frozen=True, gc=False):
-    """The records of one slot of a batch: fragments joined by commas, and who they are.
+    """The records of one slot of a batch: fragments joined by commas, and who they are."""
 
-    `sizes[i]` is the length of fragment i in bytes; `data` is all of them with one comma between.
-    """
-
-    data: bytes
-    sizes: Sequence[int]
+    joined: Joined
     keys: Sequence[UserKey]
     positions: Sequence[int]
     lines: Sequence[int]
@@ -102,17 +211,19 @@ class Column(msgspec.Struct, frozen=True, gc=False):
         lines: Sequence[int],
     ) -> Column:
         """Join fragments into a column."""
-        return cls(b",".join(fragments), list(map(len, fragments)), keys, positions, lines)
+        return cls(Joined.of(fragments), keys, positions, lines)
 
     def __len__(self) -> int:
-        return len(self.sizes)
+        return len(self.keys)
+
+    @property
+    def data(self) -> bytes:
+        """All fragments with one comma between."""
+        return self.joined.data
 
     def fragments(self) -> list[bytes]:
         """Slice the fragments back out, in order."""
-        ends = accumulate(size + 1 for size in self.sizes)
-        return [
-            self.data[end - size - 1 : end - 1] for size, end in zip(self.sizes, ends, strict=True)
-        ]
+        return list(self.joined)
 
     def take(self, indices: Iterable[int]) -> Column:
         """Return the column of the given rows, in the order given."""
@@ -126,7 +237,7 @@ class Column(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-EMPTY_COLUMN: Final = Column(b"", (), (), (), ())
+EMPTY_COLUMN: Final = Column(NOTHING, (), (), ())
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -147,7 +258,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
         for (
             column
         ) in self.columns:  # asked for all the time: a sum of a list takes three times that
-            count += len(column.sizes)
+            count += len(column.keys)
         return count
 
     @property
@@ -156,7 +267,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
         shared = len(self.partition.members)
         count = shared + bool(shared)
         for column in self.columns:
-            count += len(column.data)
+            count += len(column.joined.data)
         return count
 
     def users(self) -> set[UserKey]:

@@ -126,7 +126,19 @@ class Disposition(msgspec.Struct, frozen=True):
     duplicated: int = 0
 
 
+ALL_DELIVERED: Final = Disposition(delivered=True)
+
 Repeatable = Callable[[int, int], bool]
+
+
+def plainly(outcome: Outcome) -> Disposition | None:
+    """Return what `decide` says of a batch that was taken as it is, whatever else is known.
+
+    None of any other outcome.
+    """
+    if isinstance(outcome, Delivered) and not (outcome.rejected or outcome.pieces):
+        return ALL_DELIVERED
+    return None
 
 
 def decide(

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import msgspec
 
 from ingest.forms import Found, without_credentials
-from ingest.proofs import Proof
-from ingest.records import KINDS, WHOLE, Chunk, Fragment, Partition, UserKey
+from ingest.proofs import Proof, moved, picked
+from ingest.records import KINDS, WHOLE, Chunk, Fragment, Partition, UserKey, size_of
 from ingest.schemas import Encoded
 from ingest.validation import Problem, is_day
 
@@ -64,6 +64,32 @@ class Taken(msgspec.Struct):
     warnings: Sequence[Warned] = ()
     warned: int = 0
     time: str = ""
+
+
+def taken_of(proof: Proof, first: int, numbers: Sequence[int]) -> Taken:
+    """Return what became of lines that are proven, all of them.
+
+    Their positions count up from the first, `numbers` are those of the lines.
+    """
+    if not proof.alike:
+        positions = range(first, first + len(proof))
+        nbytes = size_of(proof.fragments)
+        chunk = Chunk(proof.fragments, bytes(proof.slots), proof.keys, positions, numbers, nbytes)
+        read = {kind: n for slot, kind in enumerate(KINDS) if (n := proof.slots.count(slot))}
+        return Taken((chunk,), read, time=proof.time)
+    chunks = [
+        Chunk(
+            some.fragments,
+            bytes((some.slot,)) * len(some),
+            some.keys,
+            moved(some.rows, first),
+            picked(numbers, some.rows),
+            some.fragments.nbytes,
+        )
+        for some in proof.alike
+    ]
+    read = {KINDS[some.slot]: len(some) for some in proof.alike}
+    return Taken(chunks, read, time=proof.time)
 
 
 class Gathering:

@@ -78,7 +78,7 @@ def drain(batcher: Batcher, caps: Caps, *, partial: bool = True) -> list[Batch]:
     batches = []
     while batch := batcher.take(caps, partial=partial):
         batches.append(batch)
-        batcher.release(batch.users())
+        batcher.release(batch.family, batch.users())
     return batches
 
 

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from ingest.batcher import LEFT_OUT_BATCHES, RECORD_OVERHEAD, Batcher
 from ingest.profiles import Caps
 from ingest.queues import Rows
-from ingest.records import WHOLE, Batch, Chunk, Partition, UserKey
+from ingest.records import WHOLE, Batch, Chunk, Joined, Partition, UserKey
 from tests.packing import OVERHEAD, PARTITIONS, Toy, check_items, chunk_of, drain, mixed
 
 PER_ARRAY = Caps((75, 75, 75), 225, 4_000_000)
@@ -110,7 +111,8 @@ def test_laws_of_packing(
         if what == 0 and waiting:
             batcher.add(waiting.pop(0))
         elif what == 1 and flying:
-            batcher.release(flying.pop(which % len(flying)).users())
+            batch = flying.pop(which % len(flying))
+            batcher.release(batch.family, batch.users())
         else:
             take(caps[which % len(caps)], partial, more)
         assert batcher.nbytes >= RECORD_OVERHEAD * len(batcher)
@@ -119,7 +121,8 @@ def test_laws_of_packing(
     while flying or len(batcher):
         take(caps[0], True)
         if flying:
-            batcher.release(flying.pop(0).users())
+            batch = flying.pop(0)
+            batcher.release(batch.family, batch.users())
 
     order: dict[UserKey, list[int]] = defaultdict(list)
     for batch in sent:
@@ -144,7 +147,7 @@ def test_mixed_records_fill_every_slot() -> None:
         batcher.add(chunk_of(rows[start : start + 500], start))
         while batch := batcher.take(PER_ARRAY, partial=False):
             sizes.append(len(batch))
-            batcher.release(batch.users())
+            batcher.release(batch.family, batch.users())
     assert sum(sizes) / len(sizes) >= 220
     assert len(batcher) < 10_000
 
@@ -165,7 +168,7 @@ def alike(batch: Batch | None) -> Any:
     if batch is None:
         return None
     columns = [
-        (column.data, *map(list, (column.sizes, column.keys, column.positions, column.lines)))
+        (column.data, *map(list, (column.joined, column.keys, column.positions, column.lines)))
         for column in batch.columns
     ]
     return batch.id, batch.family, batch.generation, batch.partition, columns
@@ -176,6 +179,21 @@ class Patient(Batcher):
 
     def _at_once(self, caps: Caps, generation: int) -> Batch | None:
         return None
+
+
+class Wary(Batcher):
+    """Takes nobody for a newcomer."""
+
+    def _admit(self, chunk: Chunk) -> None:
+        return None
+
+
+class Trusting(Batcher):
+    """Takes everybody for a newcomer again, as soon as all were met."""
+
+    def add(self, chunk: Chunk) -> None:
+        self._familiar = 0
+        super().add(chunk)
 
 
 @settings(max_examples=300, deadline=None)
@@ -198,31 +216,40 @@ def test_the_short_way_packs_what_the_long_one_does(
     folding: Toy | None,
     choices: list[tuple[int, int]],
 ) -> None:
-    """The same batches, and the same counts after each of them."""
-    both = [kind(slots=3, overhead=OVERHEAD, folding=folding) for kind in (Batcher, Patient)]
-    first, waiting, flying = 0, list[Chunk](), list[Batch]()
+    """The same batches, and the same counts after each of them, also where families are split."""
+    contenders = (Batcher, Patient, Wary, Trusting)
+    batchers = [kind(slots=3, overhead=OVERHEAD, folding=folding) for kind in contenders]
+    first, waiting = 0, list[Chunk]()
+    flying = list[tuple[int, list[UserKey]]]()
     for partition, rows in chunks:
         waiting.append(chunk_of(rows, first, partition))
         first += len(rows)
     for what, which in choices:
         if what == 0 and waiting:
             chunk = waiting.pop(0)
-            for batcher in both:
-                batcher.add(chunk)
+            joined = msgspec.structs.replace(chunk, fragments=Joined.of(chunk.fragments))
+            for batcher in batchers:
+                batcher.add(chunk if isinstance(batcher, Wary) else joined)
         elif what == 1 and flying:
-            users = flying.pop(which % len(flying)).users()
-            for batcher in both:
-                batcher.release(users)
+            family, users = flying.pop(which % len(flying))
+            half = len(users) // 2 if which % 2 else len(users)
+            if half < len(users):
+                flying.append((family, users[half:]))
+            for batcher in batchers:
+                if half < len(users):
+                    batcher.tell_apart(family)
+                batcher.release(family, users[:half])
         else:
             cap = caps[which % len(caps)]
-            short, long = (batcher.take(cap, partial=which > 5) for batcher in both)
-            assert alike(short) == alike(long)
+            short, *others = (batcher.take(cap, partial=which > 5) for batcher in batchers)
+            assert all(alike(short) == alike(other) for other in others)
             if short is not None:
-                flying.append(short)
+                flying.append((short.family, sorted(short.users(), key=str)))
         told = [
-            (len(one), one.barred, one.open_records, one.nbytes, bool(one._lots)) for one in both
+            (len(one), one.barred, one.open_records, one.nbytes, bool(one._lots))
+            for one in batchers
         ]
-        assert told[0] == told[1]
+        assert told[1:] == told[:1] * 3
 
 
 def test_what_is_cut_in_two_by_chunks_is_packed_at_once() -> None:
@@ -271,7 +298,7 @@ def test_a_hot_user_goes_alone_and_does_not_hold_others_up() -> None:
     assert first.users() == {"hot"}
     assert "hot" not in second.users()
     assert batcher.barred == 125
-    batcher.release(first.users())
+    batcher.release(first.family, first.users())
     third = batcher.take(COMBINED, partial=True)
     assert third is not None
     assert list(third.columns[1].positions) == list(range(75, 150))
@@ -332,7 +359,7 @@ def test_a_user_of_two_partitions_keeps_the_order() -> None:
     assert list(second.columns[0].positions) == [4]
     assert batcher.take(PER_ARRAY, partial=True) is None
     assert batcher.barred == 2
-    batcher.release(first.users())
+    batcher.release(first.family, first.users())
     rest = drain(batcher, PER_ARRAY)
     assert [list(batch.columns[0].positions) for batch in rest] == [[2], [3]]
 
@@ -359,7 +386,7 @@ def test_no_partition_waits_for_ever(users: int | None) -> None:
         batcher.add(chunk_of([(0, f"u{turn}-{i}", 20) for i in range(fill)], 2_000 + turn * 9, IN))
         batch = batcher.take(caps, partial=False)
         assert batch is not None
-        batcher.release(batch.users())
+        batcher.release(batch.family, batch.users())
         sent.append(batch.partition)
     assert sent == [IN] * LEFT_OUT_BATCHES + [OUT, IN]
 

@@ -7,6 +7,7 @@ import pickle
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -44,11 +45,18 @@ class Verdicts:
             for chunk in taken.chunks:
                 fragments = map(bytes, chunk.fragments)
                 columns = (chunk.slots, fragments, chunk.keys, chunk.positions, chunk.lines)
+                assert list(chunk.positions) == sorted(chunk.positions)
                 self.rows += zip(*columns, strict=True)
             self.read.update(taken.read)
             self.refusals += taken.refusals
             self.warnings += taken.warnings
             self.warned += taken.warned
+        # The records of a user come in their order; those of others may be sorted by slot.
+        latest: dict[Any, int] = {}
+        for _, _, key, position, _ in self.rows:
+            assert latest.get(key, -1) < position
+            latest[key] = position
+        self.rows.sort(key=itemgetter(3))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Verdicts) and vars(self) == vars(other)

@@ -6,6 +6,7 @@ That it proves nothing wrong is the first law in `test_intake`; here is what it 
 from __future__ import annotations
 
 import json
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ingest.codec import dumps
 from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Proof
 from ingest.proving import Prover
-from ingest.records import KINDS
+from ingest.records import KINDS, UserKey
 from tests.intake_lines import GOOD, mixtures, plain
 
 
@@ -28,6 +29,29 @@ def prove(lines: list[bytes], bare: str | None = None, **options: Any) -> Proof:
 def doubtful(proof: Proof) -> list[int]:
     """Rows of which nothing is proven."""
     return [row for row, slot in enumerate(proof.slots) if slot == DOUBTFUL]
+
+
+def spread(proof: Proof) -> list[tuple[int, bytes, UserKey]]:
+    """Slot, fragment and key of each line."""
+    if not proof.alike:
+        fragments = map(bytes, proof.fragments)
+        return list(zip(proof.slots, fragments, proof.keys, strict=True))
+    return [
+        (some.slot, fragment, key)
+        for _, some, fragment, key in sorted(
+            (
+                (row, some, fragment, key)
+                for some in proof.alike
+                for row, fragment, key in zip(some.rows, some.fragments, some.keys, strict=True)
+            ),
+            key=itemgetter(0),
+        )
+    ]
+
+
+def keys_of(proof: Proof) -> list[UserKey]:
+    """The key of each line."""
+    return [key for _, _, key in spread(proof)]
 
 
 def test_of_nothing_all_is_doubtful() -> None:
@@ -52,11 +76,10 @@ def test_kinds_and_forms_may_be_mixed() -> None:
     """Also enveloped lines among bare ones."""
     lines = [plain("enveloped", kind, 1) for kind in KINDS] + [plain("bare", "event", 2)]
     proof = prove(lines, "event")
-    assert list(proof.slots) == [0, 1, 2, 1]
-    assert [bytes(fragment) for fragment in proof.fragments] == [
-        plain("bare", kind, n) for kind, n in (*((kind, 1) for kind in KINDS), ("event", 2))
+    assert spread(proof) == [
+        (slot, plain("bare", KINDS[slot], n), f"user-{n}")
+        for slot, n in ((0, 1), (1, 1), (2, 1), (1, 2))
     ]
-    assert proof.keys == ["user-1", "user-1", "user-1", "user-2"]
     assert proof.time
 
 
@@ -73,8 +96,8 @@ def test_other_identities_are_read(identity: dict[str, Any], key: tuple[str, ...
     """Among records with an external id, and alone."""
     event = {name: value for name, value in GOOD["event"].items() if name != "external_id"}
     line = dumps({"event": identity | event})
-    assert prove([line, plain("enveloped", "event", 1)]).keys == [key, "user-1"]
-    assert prove([line]).keys == [key]
+    assert keys_of(prove([line, plain("enveloped", "event", 1)])) == [key, "user-1"]
+    assert keys_of(prove([line])) == [key]
 
 
 def test_what_has_no_identity_is_doubtful() -> None:
@@ -108,8 +131,8 @@ def test_odd_lines_keep_their_order() -> None:
         b'{"attributes": {"external_id":"b"} }',
         b'{"attributes":{"external_id":"a","v":3} }',
     ]
-    assert prove(lines).keys == ["a", "b", "a"]
-    assert prove([lines[0], b" " + lines[1], lines[2]]).keys == ["a", "b", "a"]
+    assert keys_of(prove(lines)) == ["a", "b", "a"]
+    assert keys_of(prove([lines[0], b" " + lines[1], lines[2]])) == ["a", "b", "a"]
 
 
 @pytest.mark.parametrize("bare", [None, "attributes"])
@@ -130,7 +153,7 @@ def test_spaces_as_many_encoders_put_them_go_the_fast_way(kind: str) -> None:
     lines = [json.dumps({kind: GOOD[kind] | {"external_id": f"u{n}"}}).encode() for n in range(30)]
     proof = prove(lines)
     assert doubtful(proof) == []
-    assert proof.fragments[3] == json.dumps(GOOD[kind] | {"external_id": "u3"}).encode()
+    assert spread(proof)[3][1] == json.dumps(GOOD[kind] | {"external_id": "u3"}).encode()
 
 
 def test_a_payload_makes_a_bare_line_doubtful() -> None:
@@ -174,6 +197,32 @@ def test_only_the_plainest_envelopes_count_as_opened(line: bytes, opened: bool) 
 @given(st.integers(0, 40), st.sets(st.integers(0, 39)))
 def test_bad_records_are_found_among_many(count: int, bad: set[int]) -> None:
     """However many are not clean, and wherever they are."""
-    null = dumps({"event": GOOD["event"] | {"app_id": None}})
-    lines = [null if n in bad else plain("enveloped", "event", n) for n in range(count)]
+    odd = dumps({"event": GOOD["event"] | {"properties": {"$a": 1}}})
+    lines = [odd if n in bad else plain("enveloped", "event", n) for n in range(count)]
     assert doubtful(prove(lines)) == sorted(n for n in bad if n < count)
+
+
+@given(mixtures(), st.integers(0, 20), st.integers(0, 20))
+def test_a_cut_proof_is_the_proof_of_the_cut_lines(
+    lines: list[bytes], start: int, more: int
+) -> None:
+    """In whichever form it is."""
+    stop = min(len(lines), start + more)
+    whole = prove(lines)
+    if not whole.whole:
+        return
+    assert spread(whole.cut(start, stop)) == spread(whole)[start:stop]
+
+
+@pytest.mark.parametrize("users", [1, 2, 60])
+def test_kinds_in_turn_are_apart_where_no_user_is_in_two(users: int) -> None:
+    """Then each is a column with rows of its own; otherwise all stay in their order."""
+    lines = [plain("enveloped", KINDS[n % 3], n % users) for n in range(60)]
+    proof = prove(lines)
+    assert proof.whole
+    assert [some.rows for some in proof.alike] == (
+        [range(slot, 58 + slot, 3) for slot in range(3)] if users == 60 else []
+    )
+    assert spread(proof) == [
+        (n % 3, plain("bare", KINDS[n % 3], n % users), f"user-{n % users}") for n in range(60)
+    ]

@@ -38,6 +38,7 @@ from ingest.retry import (
     backoff,
     decide,
     in_source_order,
+    plainly,
 )
 from tests.batches import SLOTS, batch_of, rows_strategy
 
@@ -175,6 +176,7 @@ def test_every_record_ends_once_or_goes_again_once(
         folded=folded,
     )
 
+    assert plainly(outcome) in (None, found)
     every = in_source_order(batch)
     judged: list[Row] = [(verdict.slot, verdict.index) for verdict in found.verdicts]
     again = [row for piece in found.pieces for row in piece.rows or every]
@@ -283,6 +285,15 @@ def check_numbers(
 
 
 # --- cases one by one ---------------------------------------------------------------------------
+
+
+def test_what_is_taken_as_it_is_needs_no_decision() -> None:
+    """Nor anything that is known of it but the answer."""
+    assert plainly(Delivered(201)) == Disposition(delivered=True)
+    assert plainly(Delivered(202, queued=True)) == Disposition(delivered=True)
+    assert plainly(Delivered(201, rejected=(ItemError(0, 0, "x", "bad"),))) is None
+    assert plainly(Delivered(201, pieces=(ItemError(0, 0, "x", "bad"),))) is None
+    assert plainly(Throttled(429)) is None
 
 
 def test_a_wrong_path_judges_nobody_until_others_succeed() -> None:

@@ -372,9 +372,9 @@ class BodyShape:
         if members := batch.partition.members:
             parts += (b",", members) if self._extra else (members,)
         for lead, column in zip(self._leads, batch.columns, strict=True):
-            if column.sizes:
+            if column.keys:
                 if len(parts) > 1:
                     parts.append(b",")
-                parts += (lead, column.data, b"]")
+                parts += (lead, column.joined.data, b"]")
         parts.append(b"}")
         return b"".join(parts)

@@ -17,6 +17,7 @@ import os
 import pickle
 import subprocess
 import sys
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final
@@ -25,9 +26,9 @@ import msgspec
 
 from ingest.codec import packed, unpacked
 from ingest.errors import ConfigError, IngestError, InputError, LocalFailure
-from ingest.proofs import Proof, Vouched
+from ingest.proofs import Alike, Proof, Vouched
 from ingest.proving import Prover
-from ingest.records import UserKey
+from ingest.records import BOUNDS, NOTHING, Joined, UserKey
 from ingest.sources.base import Block
 from ingest.sources.mixed import MixedSource
 from ingest.sources.planning import TableColumns
@@ -150,45 +151,59 @@ _Told = Counter[str] | IngestError
 """What comes with a block, or instead of one: the cells left out so far, or what went wrong."""
 
 
+_Column = tuple[bytes, bytes, int, str | list[UserKey]]
+"""Objects joined, their bounds and shift, and their keys, joined as well where they can be."""
+
+_BETWEEN_KEYS: Final = "\n"
+
+
 class _Frame(msgspec.Struct, array_like=True):
     """A block on its way: its columns by themselves, for most of it are those."""
 
     rest: bytes
-    fragments: list[bytes] = []
-    keys: list[UserKey] = []
+    columns: list[_Column] = []
 
 
 def _framed(told: _Told, block: Block | None) -> bytes:
-    """Return a frame of a block; see `_received`."""
-    fragments: list[bytes] = []
-    keys: list[UserKey] = []
-    if block is not None and (columns := _columns_of(block)) is not None:
-        fragments, keys = list(map(bytes, columns.fragments)), list(columns.keys)
-        block = _with_columns(block, [], [])
-    return packed(_Frame(pickle.dumps((told, block), pickle.HIGHEST_PROTOCOL), fragments, keys))
+    """Return a frame of a block, which is of no use afterwards; see `_received`."""
+    columns = []
+    for holder in () if block is None else _holders(block):
+        columns.append(_taken_out(Joined.of(holder.fragments), holder.keys))
+        holder.fragments, holder.keys = NOTHING, []
+    return packed(_Frame(pickle.dumps((told, block), pickle.HIGHEST_PROTOCOL), columns))
 
 
 def _received(data: bytearray) -> tuple[_Told, Block | None]:
     """Return what was told with a block, and the block; None for the end."""
     frame = unpacked(data, _Frame)
     told, block = pickle.loads(frame.rest)
-    if block is not None and _columns_of(block) is not None:
-        block = _with_columns(block, frame.fragments, frame.keys)
+    for holder, column in zip(() if block is None else _holders(block), frame.columns, strict=True):
+        holder.fragments, holder.keys = _put_back(column)
     return told, block
 
 
-def _columns_of(block: Block) -> Vouched | Proof | None:
-    return block.proof if block.vouched is None else block.vouched
-
-
-def _with_columns(block: Block, fragments: Sequence[bytes], keys: Sequence[UserKey]) -> Block:
-    """Return a block with other columns in what is vouched for, or proven, of it."""
-    columns: dict[str, Any] = {"fragments": fragments, "keys": keys}
+def _holders(block: Block) -> Sequence[Vouched | Alike | Proof]:
+    """Return what in a block holds columns."""
     if block.vouched is not None:
-        vouched = msgspec.structs.replace(block.vouched, **columns)
-        return msgspec.structs.replace(block, vouched=vouched)
-    assert block.proof is not None
-    return msgspec.structs.replace(block, proof=msgspec.structs.replace(block.proof, **columns))
+        return (block.vouched,)
+    if block.proof is None:
+        return ()
+    return block.proof.alike or (block.proof,)
+
+
+def _taken_out(joined: Joined, keys: Sequence[UserKey]) -> _Column:
+    told: str | list[UserKey] = list(keys)
+    with contextlib.suppress(TypeError):  # some are no text
+        text = _BETWEEN_KEYS.join(keys)  # type: ignore[arg-type]  # it finds out
+        if keys and text.count(_BETWEEN_KEYS) == len(keys) - 1:
+            told = text
+    return joined.data, joined.bounds.tobytes(), joined.shift, told
+
+
+def _put_back(column: _Column) -> tuple[Joined, list[UserKey]]:
+    data, bounds, shift, told = column
+    keys: list[UserKey] = [*told.split(_BETWEEN_KEYS)] if isinstance(told, str) else told
+    return Joined(data, array(BOUNDS, bounds), shift), keys
 
 
 def _write(pipe: IO[bytes], data: bytes) -> None:

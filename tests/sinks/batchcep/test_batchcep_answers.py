@@ -26,7 +26,7 @@ from ingest.outcomes import (
     Unavailable,
 )
 from ingest.quoting import REASON_CHARS
-from ingest.records import Batch, Column
+from ingest.records import EMPTY_COLUMN, Batch, Column
 from ingest.sinks.batchcep import ENDPOINTS, BatchCepWire
 from ingest.sinks.batchcep.answers import GENERIC_CODE, NOBODYS, UNTOLD, UNTOLD_OF
 from ingest.sinks.batchcep.settings import BatchCepSettings
@@ -379,8 +379,7 @@ def test_any_answer_is_an_outcome(status: int, body: bytes) -> None:
 def test_properties_of_another_form_are_no_obstacle() -> None:
     """On trust, or once they were dropped, a record may have come with anything."""
     fragment = b'[{"name":"paid","attributes":{"app_id":"a"}},{"properties":[],"app_id":"a"}]'
-    empty = Column(b"", (), (), (), ())
-    batch = Batch(1, 1, (empty, Column.of([fragment], ["u"], [0], [0]), empty))
+    batch = Batch(1, 1, (EMPTY_COLUMN, Column.of([fragment], ["u"], [0], [0]), EMPTY_COLUMN))
     body = json.dumps({"code": "X", "errors": [error(0, "app_id")]}).encode()
     outcome = WIRE.interpret(batch, Response(202, {}, body, 0.0))
     assert isinstance(outcome, Delivered)

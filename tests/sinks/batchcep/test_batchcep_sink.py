@@ -63,7 +63,7 @@ def batches_of(wire: BatchCepWire, lines: list[bytes]) -> list[Batch]:
     batches = []
     while (batch := batcher.take(wire.endpoint.caps[0], partial=True)) is not None:
         batches.append(batch)
-        batcher.release(batch.users())
+        batcher.release(batch.family, batch.users())
     assert len(batcher) == 0
     return batches
 

@@ -1,0 +1,80 @@
+"""Who is new: what is told of many users at once, and when they are forgotten."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.newcomers import LEAST, Newcomers
+from ingest.queues import Rows
+
+
+def rows(newcomers: Newcomers, keys: list[str]) -> Rows | None:
+    """The rows of users who were admitted; None if they were not."""
+    generation = newcomers.admit(keys)
+    if generation is None:
+        return None
+    return Rows([b"{}"] * len(keys), keys, range(9), range(9), generation)
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(0, 30).map(str), max_size=5)
+        | st.lists(st.integers(0, 30_000).map(str), min_size=2_000, max_size=2_000, unique=True)
+        | st.integers(0, 5),
+        max_size=20,
+    )
+)
+def test_nobody_is_admitted_who_is_here(steps: list[list[str] | int]) -> None:
+    """And who is not remembered is: at the latest when all of the same age have gone."""
+    newcomers, flying, here = Newcomers(), dict[int, Rows](), set[str]()
+    for family, step in enumerate(steps):
+        if isinstance(step, int):
+            if flying:
+                left = list(flying)[step % len(flying)]
+                gone = flying.pop(left).keys
+                assert list(newcomers.aboard(left)) == list(gone)
+                assert newcomers.leave(left)
+                here.difference_update(map(str, gone))
+            continue
+        admitted = rows(newcomers, step)
+        if admitted is None:
+            assert len(set(step)) < len(step) or newcomers.admit(sorted(set(step))) is None
+        else:
+            assert len(set(step)) == len(step)
+            assert here.isdisjoint(step)
+            if step:
+                newcomers.board(family, [admitted])
+                flying[family] = admitted
+                here.update(step)
+        assert newcomers.here == len(here)
+    aboard = sorted((family, key) for family, keys in newcomers.all_aboard() for key in keys)
+    assert aboard == sorted((family, key) for family, some in flying.items() for key in some.keys)
+    for family in flying:
+        newcomers.leave(family)
+    assert rows(newcomers, sorted(here)) is not None
+
+
+def test_generations_go_by_themselves() -> None:
+    """The first users are forgotten when all of them have gone, whoever came later."""
+    newcomers = Newcomers()
+    first = rows(newcomers, [f"a{n}" for n in range(LEAST)])
+    second = rows(newcomers, ["b"])
+    assert first is not None
+    assert second is not None
+    assert first.newcomers is not second.newcomers
+    newcomers.board(1, [first])
+    newcomers.board(2, [second])
+    assert newcomers.leave(1)
+    assert rows(newcomers, ["b"]) is None
+    assert rows(newcomers, ["a1"]) is not None
+
+
+def test_who_is_in_no_batch_of_newcomers_leaves_none() -> None:
+    """Neither does a batch that is not known."""
+    newcomers = Newcomers()
+    newcomers.board(1, [Rows([b"{}"], ["a"], [0], [1])])
+    assert not newcomers.leave(1)
+    assert not list(newcomers.aboard(1))
+    newcomers.clear()
+    assert newcomers.here == 0
