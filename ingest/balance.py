@@ -7,6 +7,7 @@ column yet, so the columns always add up to what was read.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -49,6 +50,7 @@ class Balance:
         self._read: Counter[str] = Counter()
         self._settled: Counter[tuple[str, str]] = Counter()
         self._reasons: dict[tuple[str, str, str], Reason] = {}
+        self._explained: dict[tuple[str, str, str], Reason] = {}  # since somebody asked
         self.queued = 0
         self.warned = 0
         self.maybe_duplicated = 0
@@ -91,9 +93,11 @@ class Balance:
                 key, reason = OTHER, "reasons beyond the first thousand"
                 known = self._reasons.get(key)
             if known is None:
-                self._reasons[key] = Reason(*key, reason, count, example)
+                made = Reason(*key, reason, count, example)
+                self._reasons[key] = self._explained[key] = made
                 return
         known.count += count
+        self._explained[key] = known
 
     def sent(self, records: int, *, again: bool) -> None:
         """Count a request on its way."""
@@ -132,6 +136,19 @@ class Balance:
             row["pending"] = read - sum(row.values())
             table[kind] = {"read": read} | row
         return table
+
+    def tallies(self) -> Iterator[tuple[str, str, int]]:
+        """Yield (kind, column, count) of all that was ever counted, `read` too, `pending` not."""
+        for kind, count in self._read.items():
+            yield kind, "read", count
+        for (kind, column), count in self._settled.items():
+            yield kind, column, count
+
+    def explained(self) -> list[Reason]:
+        """Return the reasons that were counted since the last call."""
+        found = list(self._explained.values())
+        self._explained.clear()
+        return found
 
     def reasons(self) -> list[Reason]:
         """Return the reasons, the most frequent first."""

@@ -13,6 +13,9 @@ import orjson
 
 T = TypeVar("T")
 
+Decoder = msgspec.json.Decoder
+"""What `typed` returns."""
+
 JSONDecodeError: Final = orjson.JSONDecodeError
 """Raised by `loads`; a `ValueError` with a message that names line and column."""
 
@@ -37,13 +40,13 @@ def verbatim(encoded: bytes) -> Any:
     return orjson.Fragment(encoded)
 
 
-def typed(shape: type[T]) -> msgspec.json.Decoder[T]:
+def typed(shape: type[T]) -> Decoder[T]:
     """Return a decoder that reads JSON straight into `shape` and checks its constraints in C.
 
     Its errors are `DecodeError` (not JSON) and `ValidationError` (a wrong shape).
     Bytes inside of a `Raw` are checked to be JSON, not to be UTF-8.
     """
-    return msgspec.json.Decoder(shape)
+    return Decoder(shape)
 
 
 def packed(value: Any) -> bytes:

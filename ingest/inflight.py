@@ -25,6 +25,10 @@ MOST: Final = 2048
 """Requests in flight at most by default: 1,000 a second over 1.5 s. Sockets are not free; bodies
 are bounded by the byte budget besides."""
 
+FASTEST: Final = 3_000
+"""Requests a second, more than one process makes of 75 records each: a rate beyond it is no reason
+to have more in flight, and hundreds of connections to a destination that is near cost a fifth."""
+
 UNPACED: Final = 512
 """The same where no rate is to be reached."""
 
@@ -156,11 +160,10 @@ class InFlight:
         """Return what the rate needs, at least `FIRST`, at most what was allowed."""
         if self._smoothed is None:
             return self.most
-        if math.isinf(self.rate):
+        if self.rate == math.inf:
             return min(self.most, UNPACED)
         rtt = min(self._smoothed, SLOW * self.least_rtt)
-        # First the smaller one, for no int is as large as inf.
-        needed = min(self.most, self.rate * (rtt * HEADROOM + LATE))
+        needed = min(FASTEST, self.rate) * (rtt * HEADROOM + LATE)
         return min(self.most, max(FIRST, math.ceil(needed)))
 
     def _is_slow(self) -> bool:

@@ -45,13 +45,15 @@ class Lot:
 
     def first(self, counts: Sequence[int]) -> list[list[Rows]]:
         """Return the first rows of each queue, in pieces, without taking them."""
-        return [queue.first(count) for queue, count in zip(self.queues, counts, strict=True)]
+        queues = zip(self.queues, counts, strict=True)
+        return [queue.first(count) if count else [] for queue, count in queues]
 
     def drop(self, counts: Sequence[int]) -> None:
         """Forget the first rows of each queue."""
         for queue, count in zip(self.queues, counts, strict=True):
-            queue.drop(count)
-            self.queued -= count
+            if count:
+                queue.drop(count)
+                self.queued -= count
 
 
 class Lots:

@@ -8,8 +8,8 @@ are durable too. Without a journal everything here is nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from ingest.acking import Acks
 from ingest.intake import Intake
@@ -104,17 +104,24 @@ class Noting:
 
     # Sending
 
-    def note(self, batch: Batch) -> None:
-        """Note a batch that is about to be sent. Raises `LocalFailure`: then it must not be."""
+    def note(self, batch: Batch, room: int | None = None) -> None:
+        """Note a batch that is about to be sent. Raises `LocalFailure`: then it must not be.
+
+        `room` is how many requests more might be in flight beside it, None if that is not known.
+        """
         if self._recording is not None:
             positions = [column.positions for column in batch.columns]
-            self._noted[batch.id] = self._recording.note(batch.id, positions)
-            self._recording.hurry()
+            self._noted[batch.id] = self._recording.note(batch.id, positions, room)
 
-    async def noted(self, batch: Batch) -> None:
-        """Return when the note is durable. Raises `LocalFailure`: then the batch must not go."""
-        if self._recording is not None and (token := self._noted.pop(batch.id, None)) is not None:
-            await self._recording.durable(token)
+    def noted(self, batch: Batch) -> Coroutine[Any, Any, None] | None:
+        """Return what is over when the note is durable, None if it is.
+
+        That raises `LocalFailure`: then the batch must not go.
+        """
+        recording = self._recording
+        if recording is None or (token := self._noted.pop(batch.id, None)) is None:
+            return None
+        return None if recording.is_durable(token) else recording.durable(token)
 
     def rest(self) -> None:
         """Bring what is settled to the disk: nothing is in flight, so that no note does it."""

@@ -264,17 +264,13 @@ def server_word(response: Response, headers: Mapping[str, str] | None = None) ->
     limit = _number(headers.get("x-ratelimit-limit"))
     remaining = _number(headers.get("x-ratelimit-remaining"))
     reset = _number(headers.get("x-ratelimit-reset"))
-    waits = [
-        wait
-        for wait in (
-            _wait(headers.get("retry-after"), headers, response.at),
-            _wait(headers.get("x-ratelimit-retry-after"), headers, response.at),
-        )
-        if wait is not None
-    ]
+    after = _wait(headers.get("retry-after"), headers, response.at)
+    other = _wait(headers.get("x-ratelimit-retry-after"), headers, response.at)
+    if after is None or (other is not None and other > after):
+        after = other
     return ServerWord(
         throttled=response.status == 429,
-        retry_after=max(waits, default=None),
+        retry_after=after,
         limit=int(limit) if limit is not None and limit >= 1 else None,
         remaining=max(0, int(remaining)) if remaining is not None else None,
         reset_in=None if reset is None else _from_now(reset, headers, response.at),
@@ -287,12 +283,18 @@ def lowered(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _number(text: str | None) -> float | None:
-    match = _NUMBER.fullmatch(text) if text else None
+    if not text:
+        return None
+    if len(text) <= 15 and text.isascii() and text.isdigit():
+        return float(text)  # what nearly all of them are: a third of the time
+    match = _NUMBER.fullmatch(text)
     return float(match[1]) if match else None
 
 
 def _wait(text: str | None, headers: Mapping[str, str], at: float) -> float | None:
     """Read seconds, epoch seconds or an HTTP date as seconds from now."""
+    if not text:
+        return None
     number = _number(text)
     if number is None:
         number = _http_date(text)

@@ -353,7 +353,8 @@ class Driver:
                     return
                 await self._pause(self._agenda.next_moment(now), self._lack())
                 continue
-            self._noting.note(case.batch)  # it is durable by the time that the permit is there
+            # It is durable by the time that the permit is there.
+            self._noting.note(case.batch, allowed - self.requests_in_flight - 1)
             try:
                 granted = await self._permit(case)
             except BaseException:
@@ -384,7 +385,7 @@ class Driver:
 
     async def _permit(self, case: Case) -> bool:
         """Wait for the budget; return whether the request may still go then."""
-        cost = self._sink.endpoint.cost(case.batch)
+        case.cost = cost = self._sink.endpoint.cost(case.batch)
         granted = await self._throttle.at_once(cost, self.requests_in_flight)
         if granted is not None:
             case.granted_at = granted
@@ -430,7 +431,8 @@ class Driver:
     async def _deliver(self, case: Case) -> None:
         case.begun = True
         try:
-            await self._noting.noted(case.batch)
+            if (noted := self._noting.noted(case.batch)) is not None:
+                await noted
         except BaseException:
             self.requests_in_flight -= 1
             self._noting.withdraw(case.batch)  # it was not sent, and stays pending
@@ -540,7 +542,7 @@ class Driver:
             self.requests_in_flight,
             accepted=isinstance(outcome, Delivered),
             sent=case.granted_at,
-            cost=self._sink.endpoint.cost(batch),
+            cost=case.cost,
         )
         heard = self._health.hear(
             batch,
@@ -552,7 +554,7 @@ class Driver:
         )
         if isinstance(outcome, Unavailable | Unanswered):
             case.failed_at = now
-        self._in_flight.rate = self._throttle.rate / self._sink.endpoint.cost(batch)
+        self._in_flight.rate = self._throttle.rate / case.cost
         self._in_flight.answered(now, now - case.sent_at, heard.said)
         if self._permit_timeout is not None and (patience := self._patience()) is not None:
             # It went down while a permit is waited for, by its own word perhaps for hours.

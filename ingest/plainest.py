@@ -79,6 +79,13 @@ def plainest_of(line: bytes) -> Plainest | None:
     return _BY_OPENING.get(line[: line.find(b"{", 1) + 1])
 
 
+def alike(lines: Sequence[bytes]) -> Plainest | None:
+    """Return what all lines may be, by a look at three of them; None if they are not alike."""
+    first = plainest_of(lines[0])
+    same = first is plainest_of(lines[-1]) and first is plainest_of(lines[len(lines) > 1])
+    return first if same else None
+
+
 def by_mark(all: Lines) -> Iterable[Lines]:
     """Sort lines by a byte in which the plainest envelopes differ; the order within stays."""
     try:
@@ -87,7 +94,7 @@ def by_mark(all: Lines) -> Iterable[Lines]:
         return (all,)
     kinds = set(marks)
     if len(kinds) < 2:
-        return (all,) if kinds else ()
+        return (all,)
     chosen = (marks.translate(_MARKED[kind]) for kind in sorted(kinds))
     return [
         Lines(list(compress(all.rows, these)), list(compress(all.lines, these))) for these in chosen

@@ -18,17 +18,16 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ingest.codec import DecodeError, typed
 from ingest.forms import JSON_SPACE, flagged
-from ingest.plainest import NEWLINE, Lines, Plainest, by_mark, by_opening, plainest_of
+from ingest.plainest import NEWLINE, Lines, Plainest, alike, by_mark, by_opening
 from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Alike, Proof
 from ingest.records import (
     ATTRIBUTES,
     KINDS,
-    PURCHASE,
     Fragment,
     Joined,
     UserKey,
 )
-from ingest.validation import HEADS, clean_chunk
+from ingest.validation import HEADS, Shapes, clean_chunk
 
 T = TypeVar("T")
 
@@ -127,6 +126,7 @@ class Prover:
         self._envelopes = typed(_Envelope)
         self._heads = [typed(HEADS[kind]) for kind in KINDS]
         self._plain = [typed(_opened_in(kind)) for kind in KINDS]
+        self._shapes = [Shapes(kind) for kind in KINDS]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it be handed to another process, which makes its own decoders."""
@@ -162,9 +162,15 @@ class Prover:
 
         `whole` is the lines joined, `longest` a bound of the bytes of each.
         """
+        if not lines:
+            return Lines()
+        together = Lines(rows, lines, whole)
+        plainest = alike(lines)
+        if plainest is not None and self._prove_alike(so_far, plainest, together, longest):
+            return Lines()
         left: list[tuple[int, bytes]] = []
-        for marked in by_mark(Lines(rows, lines, whole)):
-            plainest = plainest_of(marked.lines[0])
+        for marked in by_mark(together):
+            plainest = alike(marked.lines)
             if plainest is not None and self._prove_alike(so_far, plainest, marked, longest):
                 continue
             for plainest, group in by_opening(marked):
@@ -185,6 +191,10 @@ class Prover:
         joined = plainest.cut(lines, whole)
         if joined is None:
             return False
+        shaped = self._shapes[slot].proven(joined.data, len(lines), longest)
+        if shaped is not None:
+            self._accept(so_far, slot, rows, joined, shaped)
+            return True
         try:
             opened = self._plain[slot].decode_lines(whole)
         except (DecodeError, RecursionError):
@@ -306,15 +316,11 @@ class Prover:
         count = len(rows)
         if not count:
             return
-        quantities = 0
-        if slot == PURCHASE:
-            quantities = sum(head.quantity is not None for head in heads)
         if clean_chunk(
             KINDS[slot],
             raws.data if isinstance(raws, Joined) else NEWLINE.join(raws),
             count,
             longest=longest or max(map(len, raws)),
-            quantities=quantities,
             emails=list(filter(None, map(_EMAIL, heads))),
         ):
             self._accept(so_far, slot, rows, raws, heads)

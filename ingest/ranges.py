@@ -8,7 +8,8 @@ integers from 0, and since no part has 2**48 records, one set holds the position
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, Self
 
 Range = tuple[int, int]
@@ -26,6 +27,8 @@ def runs(positions: Iterable[int]) -> list[Range]:
 
     Positions that are given twice count once.
     """
+    if isinstance(positions, range) and positions.step == 1:
+        return [(positions.start, positions.stop)] if positions else []
     ordered = sorted(positions)
     if not ordered:
         return []
@@ -42,6 +45,34 @@ def runs(positions: Iterable[int]) -> list[Range]:
         stop = position + 1
     found.append((start, stop))
     return found
+
+
+def runs_of(columns: Iterable[Sequence[int]]) -> list[Range]:
+    """Return the positions of several columns as `runs` does those of one.
+
+    What came out of a file is ranges, mostly: one, or one of each kind where kinds take turns. No
+    position of those is looked at.
+    """
+    held = [column for column in columns if column]
+    if len(held) < 2:
+        return runs(held[0]) if held else []
+    return _in_turn(held) or runs(chain.from_iterable(held))
+
+
+def _in_turn(columns: list[Sequence[int]]) -> list[Range]:
+    """Return the one range that ranges fill in turn, a step for each; nothing if they do not."""
+    turns = len(columns)
+    starts: list[int] = []
+    stop = count = 0
+    for column in columns:
+        if not isinstance(column, range) or column.step != turns:
+            return []
+        starts.append(column.start)
+        count += len(column)
+        stop = max(stop, column[-1] + 1)
+    first = min(starts)
+    apart = len({start % turns for start in starts}) == turns
+    return [(first, stop)] if apart and stop - first == count else []
 
 
 def packed(ranges: Iterable[Range]) -> bytes:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, chain, islice
-from typing import Final, NamedTuple, overload
+from itertools import accumulate, islice
+from typing import Any, Final, NamedTuple, overload
 
 import msgspec
 
@@ -96,11 +96,15 @@ class Joined(Sequence[bytes]):
         """Return the objects of all pieces, in their order, as one."""
         if len(pieces) == 1:
             return cls.of(pieces[0])
-        joined = [cls.of(piece) for piece in pieces if len(piece)]
-        sizes = chain.from_iterable(map(len, piece) for piece in joined)
-        return cls(
-            b",".join(piece.data for piece in joined), array(BOUNDS, accumulate(sizes, initial=0))
-        )
+        joined = [cls.of(piece) for piece in pieces]
+        shift = joined[0].shift
+        if any(piece.shift != shift or len(piece.bounds) < 2 for piece in joined):
+            return cls.of([fragment for piece in joined for fragment in piece])
+        bounds = array(BOUNDS, joined[0].bounds)
+        for piece in joined[1:]:
+            by = bounds[-1] - piece.bounds[0]
+            bounds.extend([bound + by for bound in piece.bounds[1:]])
+        return cls(b",".join([piece.data for piece in joined]), bounds, shift)
 
     @property
     def nbytes(self) -> int:
@@ -156,6 +160,10 @@ class Joined(Sequence[bytes]):
         return self.data == other.data and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]  # it is as long as a file
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # By its name where it is empty: what is handed over is mostly told beside it.
+        return "NOTHING" if self is NOTHING else (Joined, (self.data, self.bounds, self.shift))
 
     def __repr__(self) -> str:
         return f"Joined.of({list(self)!r})"
@@ -252,23 +260,22 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     columns: tuple[Column, ...]
     generation: int = 0
     partition: Partition = WHOLE
+    _records: int = 0
+    nbytes: int = 0
+    """Bytes of all fragments and shared members with their commas, without the wrapping."""
+
+    def __post_init__(self) -> None:
+        shared = len(self.partition.members)
+        records, nbytes = 0, shared + bool(shared)
+        for column in self.columns:
+            records += len(column.keys)
+            nbytes += len(column.joined.data)
+        # Asked for all the time, and never changed.
+        msgspec.structs.force_setattr(self, "_records", records)
+        msgspec.structs.force_setattr(self, "nbytes", nbytes)
 
     def __len__(self) -> int:
-        count = 0
-        for (
-            column
-        ) in self.columns:  # asked for all the time: a sum of a list takes three times that
-            count += len(column.keys)
-        return count
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all fragments and shared members with their commas, without the wrapping."""
-        shared = len(self.partition.members)
-        count = shared + bool(shared)
-        for column in self.columns:
-            count += len(column.joined.data)
-        return count
+        return self._records
 
     def users(self) -> set[UserKey]:
         """Return the keys of all users that have a record in it."""

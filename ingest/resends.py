@@ -20,9 +20,8 @@ class Case(msgspec.Struct, eq=False):
     """A batch on its way to a settlement.
 
     `due` is the earliest time of its next request; `out` is true while a request carries it, and
-    `begun` once its last request was;
-    `granted_at` is the time of its last permit, `sent_at` of its last request, `failed_at` of its
-    last failure.
+    `begun` once its last request was; `cost` is what its last permit took, `granted_at` the time of
+    that, `sent_at` of its last request, `failed_at` of its last failure.
     """
 
     batch: Batch
@@ -30,6 +29,7 @@ class Case(msgspec.Struct, eq=False):
     due: float = 0.0
     out: bool = False
     begun: bool = False
+    cost: float = 1
     granted_at: float = 0.0
     sent_at: float = 0.0
     failed_at: float = 0.0

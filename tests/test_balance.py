@@ -50,6 +50,22 @@ def test_the_columns_always_add_up(done: list[tuple[str, str, int, int]]) -> Non
         assert balance.bad == sum(columns[name] for name in bad)
 
 
+@given(steps)
+def test_tallies_are_the_table_without_its_zeros(done: list[tuple[str, str, int, int]]) -> None:
+    """What the journal writes down is what the report shows, but for what is pending."""
+    balance = Balance()
+    for kind, column, read, more in done:
+        balance.read(kind, read + more)
+        balance.settle(kind, column, read)
+    table = {
+        (kind, column): n
+        for kind, row in balance.kinds().items()
+        for column, n in row.items()
+        if n and column != "pending"
+    }
+    assert {(kind, column): n for kind, column, n in balance.tallies() if n} == table
+
+
 def test_a_kind_that_only_one_endpoint_has_is_in_the_table() -> None:
     """Endpoints are data: a kind of their own is not lost from the sums."""
     balance = Balance()
@@ -73,6 +89,25 @@ def test_reasons_count_what_they_explain(told: list[tuple[int, int, int]]) -> No
     assert [reason.count for reason in found] == sorted(
         (reason.count for reason in found), reverse=True
     )
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, MOST_REASONS + 2), counts), max_size=5)))
+def test_reasons_that_were_counted_are_told_once(told: list[list[tuple[int, int]]]) -> None:
+    """Whoever keeps what he was told of each reason has all of them as they are."""
+    balance = Balance()
+    for number in range(MOST_REASONS):
+        balance.explain(f"c{number}", "", "invalid", "it is bad", "users.ndjson:1")
+    kept = {reason.code: reason.count for reason in balance.explained()}
+    assert len(kept) == MOST_REASONS
+    for group in told:
+        for code, count in group:
+            balance.explain(f"c{code}", "", "invalid", "it is bad", "users.ndjson:2", count)
+        news = balance.explained()
+        beyond = any(code >= MOST_REASONS for code, _ in group)
+        assert len(news) == len({code for code, _ in group if code < MOST_REASONS}) + beyond
+        kept |= {reason.code: reason.count for reason in news}
+        assert kept == {reason.code: reason.count for reason in balance.reasons()}
+        assert balance.explained() == []
 
 
 def test_reasons_beyond_the_first_thousand_are_one() -> None:

@@ -53,9 +53,9 @@ class Verdicts:
             self.warned += taken.warned
         # The records of a user come in their order; those of others may be sorted by slot.
         latest: dict[Any, int] = {}
-        for _, _, key, position, _ in self.rows:
-            assert latest.get(key, -1) < position
-            latest[key] = position
+        for _, _, key, at, _ in self.rows:
+            assert latest.get(key, -1) < at
+            latest[key] = at
         self.rows.sort(key=itemgetter(3))
 
     def __eq__(self, other: object) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.outcomes import (
+    _NUMBER,
     MAX_WAIT,
     MOST_READ,
     OTHERS,
@@ -27,6 +28,7 @@ from ingest.outcomes import (
     Unauthorized,
     Unavailable,
     Words,
+    _number,
     classify,
     lowered,
     remarks_of,
@@ -107,6 +109,24 @@ def test_classify_is_total(status: int, headers: dict[str, str], body: bytes) ->
 def test_every_status_has_an_outcome(status: int) -> None:
     """No status is left out, those that HTTP does not know included."""
     assert classify(response(status)).status == status
+
+
+@given(st.text(st.sampled_from("0123456789+-. ٣²e_"), max_size=18) | st.none())
+@example("9" * 15)
+@example("9" * 16)
+def test_a_number_is_what_the_pattern_finds(text: str | None) -> None:
+    """Plain digits are read without the pattern, and come to the same."""
+    match = _NUMBER.fullmatch(text or "")
+    assert _number(text) == (float(match[1]) if match else None)
+
+
+@given(st.none() | st.integers(0, 4000), st.none() | st.integers(0, 4000))
+def test_the_longer_wait_counts(after: int | None, other: int | None) -> None:
+    """Whichever of the two headers asks for it, and the one alone where the other is missing."""
+    named = {"retry-after": after, "x-ratelimit-retry-after": other}
+    headers = {name: str(wait) for name, wait in named.items() if wait is not None}
+    waits = [min(wait, MAX_WAIT) for wait in (after, other) if wait is not None]
+    assert server_word(response(429, headers=headers)).retry_after == max(waits, default=None)
 
 
 @given(st.integers(100, 599), headers_of_any_kind, st.floats(0, 4e9))

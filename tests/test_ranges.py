@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import chain, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.ranges import Range, Ranges, runs
+from ingest.ranges import Range, Ranges, runs, runs_of
 from ingest.records import position
 
 SPANS = st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda at: (at[0], at[0] + at[1]))
 STEPS = st.lists(st.tuples(st.sampled_from(("add", "discard", "look")), SPANS), max_size=30)
 SETS = st.sets(st.integers(0, 60))
+STEPPED = st.builds(
+    range, st.integers(0, 40), st.integers(0, 40), st.sampled_from((-3, -2, -1, 1, 2, 3, 4))
+)
+TURNS = st.builds(
+    lambda start, turns, last, order: order(
+        [range(start + turn, last, turns) for turn in range(turns)]
+    ),
+    st.integers(0, 10),
+    st.integers(1, 4),
+    st.integers(0, 40),
+    st.sampled_from((list, lambda columns: columns[::-1], lambda columns: columns[1:])),
+)
+COLUMNS = TURNS | st.lists(
+    STEPPED | st.lists(st.integers(0, 30)) | st.just(()) | st.integers(0, 30).map(lambda at: [at]),
+    max_size=4,
+)
 
 
 def ranges_of(numbers: set[int]) -> Ranges:
@@ -93,6 +110,25 @@ def test_runs_are_the_same_numbers(numbers: list[int]) -> None:
     found = runs(numbers)
     assert [number for span in found for number in range(*span)] == sorted(set(numbers))
     assert all(a[1] < b[0] for a, b in pairwise(found))
+
+
+@given(STEPPED)
+def test_the_runs_of_a_range_are_those_of_its_numbers(numbers: range) -> None:
+    """Whatever its step, and empty or not."""
+    assert runs(numbers) == runs(list(numbers))
+
+
+@given(COLUMNS)
+def test_columns_have_the_runs_of_all_their_numbers(columns: list[Sequence[int]]) -> None:
+    """Ranges that take turns, overlap or miss one, and lists: as if each number was looked at."""
+    assert runs_of(columns) == runs(list(chain.from_iterable(columns)))
+
+
+def test_columns_that_take_turns_are_one_run() -> None:
+    """However many they hold: none of the numbers is looked at."""
+    many = 10**15
+    assert runs_of([range(5, many)]) == [(5, many)]
+    assert runs_of([(), range(1, many, 2), range(0, many, 2)]) == [(0, many)]
 
 
 def test_parts_do_not_run_into_each_other() -> None:

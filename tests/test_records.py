@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import pickle
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.records import (
     EMPTY_COLUMN,
+    NOTHING,
     PART_SHIFT,
     Batch,
     Chunk,
     Column,
+    Joined,
     UserKey,
+    bounds_of,
     ordinal_of,
     part_of,
     position,
+    size_of,
 )
 from tests.batches import batch_of, positions_of, rows_strategy
 
@@ -78,3 +85,66 @@ def test_a_chunk_is_as_long_as_its_slots() -> None:
     """One byte of slots is one record."""
     chunk = Chunk([b"{}", b"{}"], bytes([0, 1]), ["u", "v"], range(2), range(1, 3), 4)
     assert len(chunk) == 2
+
+
+objects = st.lists(st.text("ab{}", max_size=5).map(lambda text: b"{%b}" % text.encode()))
+wrappings = st.tuples(st.sampled_from([b"", b'{"event":', b'{"event": ']), st.booleans())
+
+
+def joined_of(fragments: list[bytes], wrapping: tuple[bytes, bool]) -> Joined:
+    """Join objects, as they are or as what is cut out of lines that are alike."""
+    opening, lined = wrapping
+    if not lined:
+        return Joined.of(fragments)
+    lines = [opening + fragment + b"}" for fragment in fragments]
+    return Joined(b",".join(fragments), bounds_of(lines), -len(opening))
+
+
+@given(
+    objects, wrappings, st.integers(-9, 9), st.integers(-9, 9), st.sampled_from([None, 1, 2, -1])
+)
+def test_joined_objects_are_a_sequence(
+    fragments: list[bytes], wrapping: tuple[bytes, bool], one: int, other: int, step: int | None
+) -> None:
+    """Like a list of them, however they were joined, cut and handed over."""
+    joined = joined_of(fragments, wrapping)
+    assert list(joined) == fragments
+    assert len(joined) == len(fragments)
+    assert joined == Joined.of(fragments)
+    assert joined != fragments
+    assert repr(joined) == repr(Joined.of(fragments))
+    some = slice(one, other, step)
+    cut = joined[some]
+    assert list(cut) == fragments[some]
+    assert cut.data == b",".join(fragments[some])
+    assert [*cut[1:]] == fragments[some][1:]
+    assert size_of(cut) == size_of(fragments[some]) == sum(len(one) + 1 for one in cut)
+    assert pickle.loads(pickle.dumps(cut)) == cut
+    if -len(fragments) <= one < len(fragments):
+        assert joined[one] == fragments[one]
+    else:
+        with pytest.raises(IndexError):
+            joined[one]
+
+
+@given(st.lists(st.tuples(objects, st.integers(0, 3)), min_size=1), wrappings, st.booleans())
+def test_pieces_are_joined_to_one(
+    pieces: list[tuple[list[bytes], int]], wrapping: tuple[bytes, bool], alike: bool
+) -> None:
+    """Of one kind or of several, whatever they were cut out of."""
+    bare = (b"", False)
+    cuts = [
+        joined_of(fragments, wrapping if alike or number % 2 else bare)[start:]
+        for number, (fragments, start) in enumerate(pieces)
+    ]
+    found = Joined.spliced(cuts)
+    assert list(found) == [
+        fragment for fragments, start in pieces for fragment in fragments[start:]
+    ]
+    assert found.data == b",".join(found)
+    assert list(found[1:]) == list(found)[1:]
+
+
+def test_nothing_joined_is_handed_over_by_its_name() -> None:
+    """It is told beside the rest, mostly."""
+    assert pickle.loads(pickle.dumps(NOTHING)) is NOTHING

@@ -185,11 +185,15 @@ class Encoder:
             return None
         columns = _columns_of(rows)
         blanks = not (isinstance(rows, Grid) and rows.surely_lacks("", self.plan.null_text))
-        keys, doubtful = self._judge.keys(columns), self._judge.doubtful(columns, blanks=blanks)
+        keys = self._judge.keys(columns)
         if isinstance(rows, Grid) and rows.plain and not blanks and self._always_says:
             fragments = self._flat.objects(columns, len(rows))
             if fragments is not None:
+                # Any cell that is judged is written as it is.
+                longest = max(map(len, fragments)) - self._flat.frame
+                doubtful = self._judge.doubtful(columns, blanks=False, longest=longest)
                 return Vouched(self.plan.kind, fragments, keys, doubtful), {}
+        doubtful = self._judge.doubtful(columns, blanks=blanks)
         lines = self._lines(columns, len(rows), _write_texts)
         unfit = {at: line for at, line in enumerate(lines) if not isinstance(line, bytes)}
         start = len(self._open) - 1  # its last brace is the object's own

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ingest.columns.fragments import Field
+from ingest.validation.identity import utf8_len
 
 
 class Flat:
@@ -24,20 +25,22 @@ class Flat:
             self._between.append(f"{between}{lead}{quote}")
             between = quote
         self._end: Final = f"{between}}}\n"
+        following = [self._end + "".join(self._between[:1]), *self._between[1:]]
+        self._row: Final = [text for lead in following for text in (lead, "")]
+        """What is the same in every row, with places for cells; it begins by ending another."""
+        self.frame: Final = sum(map(utf8_len, self._row)) - len("\n")
+        """Bytes of an object without its cells."""
 
     def objects(self, columns: Sequence[Sequence[str]], size: int) -> list[bytes] | None:
         """Return the object of each row; None where a cell is not as plain as its type asks.
 
         There must be rows. No cell may be empty, unset or need escaping.
         """
-        each = 2 * len(self._members)
-        texts = [""] * (each * size)
+        texts = self._row * size
         for i, (place, field) in enumerate(self._members):
             cells = field.plain(columns[place])
             if cells is None:
                 return None
-            lead = self._between[i] if i else self._end + self._between[0]
-            texts[2 * i :: each] = [lead] * size
-            texts[2 * i + 1 :: each] = cells
+            texts[2 * i + 1 :: len(self._row)] = cells
         texts[0] = self._between[0]
         return ("".join(texts) + self._end[:-1]).encode().split(b"\n")

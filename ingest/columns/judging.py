@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Final
 
 from ingest.columns.plan import Column, Plan
-from ingest.validation.identity import MAX_EXTERNAL_ID, are_emails
+from ingest.validation.identity import MAX_EXTERNAL_ID
 from ingest.validation.problems import MAX_TEXT, Findings
 from ingest.validation.profile import PROFILE, check_text
 from ingest.validation.rules import check_attributes
+from ingest.validation.screen import emails_clean
 
 Cells = Sequence[str]
 
@@ -31,6 +33,9 @@ _MAYBE_LATE: Final = re.compile(
     r"^(?:[3-9]\d{3}-|\d\d/|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )", re.ASCII | re.MULTILINE
 )
 """What a date of a year that is not kept begins with; many other texts do too."""
+
+_IN_DATES: Final = "-/ "
+"""Each text of which `_MAYBE_LATE` finds the beginning has one of these in it."""
 
 _VALUES: Final = {"number": 1, "integer": 1, "boolean": True}
 """Any value of a type: no rule for a field that takes the type minds which one."""
@@ -62,14 +67,18 @@ class Judge:
         assert self._identifier is not None
         return columns[self._identifier]
 
-    def doubtful(self, columns: Sequence[Cells], *, blanks: bool) -> list[int]:
+    def doubtful(
+        self, columns: Sequence[Cells], *, blanks: bool, longest: float = inf
+    ) -> list[int]:
         """Return the rows that may break a rule, in order.
 
-        `blanks` false says that surely no cell is empty, or the text that unsets.
+        `blanks` false says that surely no cell is empty, or the text that unsets; `longest` bounds
+        the characters of each cell.
         """
         null, found = self._null, set[int]()
         ids = self.keys(columns)
-        if max(map(len, ids)) > _SURELY_SHORT or (blanks and ("" in ids or null in ids)):
+        long = longest > _SURELY_SHORT and max(map(len, ids)) > _SURELY_SHORT
+        if long or (blanks and ("" in ids or null in ids)):
             found.update(
                 row for row, cell in enumerate(ids) if cell in ("", null) or _is_long_id(cell)
             )
@@ -78,7 +87,7 @@ class Judge:
             kept = cells
             if blanks and ("" in cells or null in cells):
                 kept = [cell for cell in cells if cell not in ("", null)]
-            if bad := set(test(kept)):
+            if bad := set(test(kept, longest)):
                 found.update(row for row, cell in enumerate(cells) if cell in bad)
         return sorted(found)
 
@@ -105,19 +114,20 @@ def _is_long_id(cell: str) -> bool:
     return len(cell) > _SURELY_SHORT and len(cell.encode(errors="surrogatepass")) > MAX_EXTERNAL_ID
 
 
-def _test_of(name: str) -> Callable[[Cells], Iterable[str]]:
-    """Return what says which cells of a column of texts break a rule."""
+def _test_of(name: str) -> Callable[[Cells, float], Iterable[str]]:
+    """Return what says which cells of a column of texts break a rule; see `Judge.doubtful`."""
 
     def broken(cells: Cells) -> Iterable[str]:
         return [cell for cell in set(cells) if not _is_clean(name, cell)]
 
-    def surely_good(cells: Cells) -> bool:
-        if max(map(len, cells)) > MAX_TEXT:
+    def surely_good(cells: Cells, longest: float) -> bool:
+        if longest > MAX_TEXT and max(map(len, cells)) > MAX_TEXT:
             return False
         if name == "email":
-            return are_emails(cells)
+            return emails_clean(cells)
         if name in PROFILE:
             return PROFILE[name] is check_text
-        return _MAYBE_LATE.search("\n".join(cells)) is None
+        text = "\n".join(cells)
+        return not (any(map(text.__contains__, _IN_DATES)) and _MAYBE_LATE.search(text))
 
-    return lambda cells: () if not cells or surely_good(cells) else broken(cells)
+    return lambda cells, longest: () if not cells or surely_good(cells, longest) else broken(cells)

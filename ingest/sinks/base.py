@@ -37,6 +37,9 @@ from ingest.sinks.export import ReadBack
 REQUEST_ID_CHARS: Final = 100
 """Longest request id that is kept, in characters: a UUID has 36, a chain of proxies some more."""
 
+_PLAIN_ID: Final = re.compile(rf"[0-9A-Za-z._/+-]{{0,{REQUEST_ID_CHARS}}}")
+"""What a request id looks like: no spaces, and no sign that stands between a name and a value."""
+
 _CREDENTIAL: Final = re.compile(r"[!-~]+")
 
 
@@ -268,6 +271,15 @@ class Destination(msgspec.Struct, frozen=True):
             raise ConfigError(f"unknown {what} '{name}' of {self.name}: {having}")
 
 
+def _request_id(text: str, secrets: Sequence[str]) -> str:
+    """Return a destination's name of a request, quoted; one that looks like any is fit as it is."""
+    if _PLAIN_ID.fullmatch(text):
+        lower = text.lower()
+        if not any(secret.lower() in lower for secret in secrets):
+            return text
+    return quote(text, secrets, REQUEST_ID_CHARS)
+
+
 class HttpSink:
     """A sink made of a wire and a transport."""
 
@@ -328,9 +340,7 @@ class HttpSink:
                 outcome = self.wire.interpret(batch, reply)
                 headers = lowered(reply.headers)
                 word = server_word(reply, headers)
-                request_id = headers.get("x-request-id", "")
-                if request_id:
-                    request_id = quote(request_id, self.wire.secrets, REQUEST_ID_CHARS)
+                request_id = _request_id(headers.get("x-request-id", ""), self.wire.secrets)
                 return Answer(outcome, word, request_id, reply.status)
             case Unsent():
                 return Answer(Unavailable(None, reply.reason))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 import msgspec
 
-from ingest.balance import COLUMNS, OTHER, Balance
-from ingest.ranges import Change, Range, Ranges, packed, runs
+from ingest.balance import COLUMNS, OTHER, Balance, Reason
+from ingest.ranges import Change, Range, Ranges, packed, runs, runs_of
 from ingest.records import part_of, position
 
 MOST_PLACES: Final = 4_096
@@ -164,7 +164,7 @@ class Settling:
 
     def note(self, batch_id: int, positions: Iterable[Sequence[int]]) -> None:
         """Note a batch, by the positions of each of its columns, before a request carries it."""
-        self._notes[batch_id] = runs(chain.from_iterable(positions))
+        self._notes[batch_id] = runs_of(positions)
         self._fresh.add(batch_id)
 
     def conclude(self, batch_id: int, settled: Iterable[int] | None = None) -> None:
@@ -204,12 +204,18 @@ class Settling:
         """Batches that are noted."""
         return len(self._notes)
 
+    @property
+    def none_is_written(self) -> bool:
+        """Whether every batch that is noted is in no group yet."""
+        return len(self._fresh) == len(self._notes)
+
     def cut(self) -> Group:
         """Return everything that changed since the last cut."""
-        counts, reasons = counts_of(self.balance), reasons_of(self.balance)
+        counts, reasons = counts_of(self.balance), reasons_of(self.balance.explained())
         path, letters = self._letters()
         if letters:
             counts[LETTERS, path, ""] = letters
+        news = {key: n for key, n in counts.items() if self._counts.get(key, 0) != n}
         group = Group(
             settled=self.settled.changes(),
             doubtful=self.doubtful.changes(),
@@ -217,12 +223,13 @@ class Settling:
             gone=self._gone,
             taken={part: self.taken[part] for part in self._taken_changed},
             places=self._reached(),
-            counts={key: n for key, n in counts.items() if self._counts.get(key, 0) != n},
+            counts=news,
             reasons={key: row for key, row in reasons.items() if self._reasons.get(key) != row},
             letters_length=self._letters_length(),
             forgotten=self._forgotten,
         )
-        self._counts, self._reasons = counts, reasons
+        self._counts |= news
+        self._reasons |= group.reasons
         self._gone, self._forgotten = [], []
         self._fresh.clear()
         self._taken_changed.clear()
@@ -236,38 +243,40 @@ class Settling:
     def _reached(self) -> dict[int, Place]:
         """Return the last place of each part before which all is settled, where it moved on."""
         moved = {}
-        for part, ahead in self._ahead.items():
+        for part, ahead in list(self._ahead.items()):
             mark = self.settled.mark(position(part, 0))
             while ahead and ahead[0][0] <= mark:
                 moved[part] = ahead.popleft()[1]
+            if not ahead:  # of thousands of parts few are being read
+                del self._ahead[part]
         self.places |= moved
         return moved
 
 
 def counts_of(balance: Balance) -> dict[CountKey, int]:
     """Return the counts of a balance; those that follow from others, like `pending`, are not."""
-    counts = {
-        ("kind", kind, column): n
-        for kind, row in balance.kinds().items()
-        for column, n in row.items()
-        if n and column != "pending"
-    }
-    counts |= {("of_which", name, ""): getattr(balance, name) for name in OF_WHICH}
-    counts |= {("request", name, ""): getattr(balance, name) for name in _REQUESTS}
-    counts |= {("status", status, ""): n for status, n in balance.by_status.items()}
+    counts = {("kind", kind, column): n for kind, column, n in balance.tallies()}
+    counts.update(zip(_FIELDS, _fields(balance), strict=True))
+    for status, n in balance.by_status.items():
+        counts["status", status, ""] = n
     return counts
 
 
-def reasons_of(balance: Balance) -> dict[ReasonKey, ReasonRow]:
-    """Return the reasons of a balance."""
+def reasons_of(reasons: Iterable[Reason]) -> dict[ReasonKey, ReasonRow]:
+    """Return reasons as they are written down."""
     return {
         (reason.code, reason.field, reason.column): (reason.reason, reason.count, reason.example)
-        for reason in balance.reasons()
+        for reason in reasons
     }
 
 
 OF_WHICH: Final = ("queued", "warned", "maybe_duplicated")
 _REQUESTS: Final = ("requests", "retried", "throttled", "records_sent")
+_FIELDS: Final[tuple[CountKey, ...]] = (
+    *(("of_which", name, "") for name in OF_WHICH),
+    *(("request", name, "") for name in _REQUESTS),
+)
+_fields: Final = attrgetter(*OF_WHICH, *_REQUESTS)
 
 
 def _restore(balance: Balance, kept: Kept) -> None:

@@ -191,33 +191,41 @@ def write(
     """
     for what, changes in ((SETTLED, group.settled), (DOUBTFUL, group.doubtful)):
         rows = [(run, what, part_of(at), ordinal_of(at), stop) for at, stop in changes]
-        db.executemany(
+        _each(
+            db,
             "DELETE FROM ranges WHERE run=? AND what=? AND part=? AND start=?",
             [row[:-1] for row in rows if row[-1] is None],
         )
-        db.executemany(
+        _each(
+            db,
             "INSERT OR REPLACE INTO ranges VALUES (?,?,?,?,?)",
             [(*row, ordinal_of(stop)) for *row, stop in rows if stop is not None],
         )
     for table in PART_TABLES if group.forgotten else ():
-        db.executemany(
-            f"DELETE FROM {table} WHERE run=? AND part=?", [(run, part) for part in group.forgotten]
+        _each(
+            db,
+            f"DELETE FROM {table} WHERE run=? AND part=?",
+            [(run, part) for part in group.forgotten],
         )
-    db.executemany("DELETE FROM notes WHERE run=? AND batch=?", [(run, n) for n in group.gone])
-    db.executemany("INSERT INTO notes VALUES (?,?,?)", [(run, *note) for note in group.notes])
-    db.executemany(
+    _each(db, "DELETE FROM notes WHERE run=? AND batch=?", [(run, n) for n in group.gone])
+    _each(db, "INSERT INTO notes VALUES (?,?,?)", [(run, *note) for note in group.notes])
+    _each(
+        db,
         "INSERT OR REPLACE INTO taken VALUES (?,?,?)",
         [(run, part, stop) for part, stop in group.taken.items()],
     )
-    db.executemany(
+    _each(
+        db,
         "INSERT OR REPLACE INTO places VALUES (?,?,?,?,?)",
         [(run, part, p.ordinal, p.line, p.offset) for part, p in group.places.items()],
     )
-    db.executemany(
+    _each(
+        db,
         "INSERT OR REPLACE INTO counts VALUES (?,?,?,?,?)",
         [(run, *key, n) for key, n in group.counts.items()],
     )
-    db.executemany(
+    _each(
+        db,
         "INSERT OR REPLACE INTO reasons VALUES (?,?,?,?,?,?,?)",
         [(run, *key, *row) for key, row in group.reasons.items()],
     )
@@ -227,6 +235,12 @@ def write(
     )
     if credential is not None:
         db.execute("UPDATE runs SET credential=? WHERE id=?", (credential, run))
+
+
+def _each(db: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    """Run a statement for each row; most groups hold rows of a few tables only."""
+    if rows:
+        db.executemany(statement, rows)
 
 
 def read(db: sqlite3.Connection, run: int) -> Kept:

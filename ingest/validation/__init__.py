@@ -13,6 +13,7 @@ from ingest.validation.mending import mend
 from ingest.validation.problems import CODES, RULES, Grade, Mend, Problem, problem
 from ingest.validation.rules import check, examine
 from ingest.validation.screen import clean, clean_chunk, key_once
+from ingest.validation.shapes import Shapes
 from ingest.validation.times import is_day
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Mend",
     "Problem",
     "PurchaseHead",
+    "Shapes",
     "check",
     "clean",
     "clean_chunk",

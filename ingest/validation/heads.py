@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from ingest.records import UserKey
 from ingest.validation.identity import MAX_EXTERNAL_ID
@@ -29,18 +29,37 @@ if TYPE_CHECKING:
     Gender: TypeAlias = str
     Subscription: TypeAlias = str
     Currency: TypeAlias = str
+    Flag: TypeAlias = bool | None
+    Quantity: TypeAlias = int | None
 else:  # A closed list is looked up in C; a pattern would call Python for every value.
     Country = Literal[tuple(sorted(COUNTRIES))]
     Language = Literal[tuple(sorted(LANGUAGES))]
     Gender = Literal[tuple(sorted(GENDERS))]
     Subscription = Literal[tuple(sorted(SUBSCRIPTIONS))]
     Currency = Literal[tuple(sorted(CURRENCIES))]
+    # None where it is not given; one that is null is no matter for the fast way.
+    Flag = bool
+    Quantity = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
 
-Text = Annotated[str, Meta(min_length=1)]
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+Words = Annotated[str, Meta(max_length=MAX_TEXT)]
 
 
-class AnyObject(Struct, gc=False):
-    """Any JSON object; nothing of it is kept."""
+class EventProperties(Struct, gc=False):
+    """An object without a member of these names; nothing of it is kept."""
+
+    time: UnsetType = UNSET
+    event_name: UnsetType = UNSET
+    nameless: UnsetType = field(name="", default=UNSET)
+
+
+class PurchaseProperties(EventProperties, gc=False):
+    """The same for a purchase, whose own fields are reserved too."""
+
+    product_id: UnsetType = UNSET
+    quantity: UnsetType = UNSET
+    price: UnsetType = UNSET
+    currency: UnsetType = UNSET
 
 
 class AliasHead(Struct, gc=False):
@@ -58,8 +77,8 @@ class Head(Struct, gc=False, kw_only=True):
     braze_id: Text | None = None
     email: Text | None = None
     phone: Text | None = None
-    app_id: str | None = None
-    update_existing_only: bool | None = field(name="_update_existing_only", default=None)
+    app_id: Words | None = None
+    update_existing_only: Flag = field(name="_update_existing_only", default=None)
 
     def key(self) -> UserKey | None:
         """Return the user key, as `identity` would; `None` is for `check` to explain."""
@@ -83,15 +102,15 @@ class AttributesHead(Head, gc=False, kw_only=True):
     A field typed `None` has a form that the fast way does not follow.
     """
 
-    first_name: str | None = None
-    last_name: str | None = None
+    first_name: Words | None = None
+    last_name: Words | None = None
     country: Country | None = None
     language: Language | None = None
     gender: Gender | None = None
     dob: date | None = None
-    home_city: str | None = None
-    time_zone: str | None = None
-    image_url: str | None = None
+    home_city: Words | None = None
+    time_zone: Words | None = None
+    image_url: Words | None = None
     email_subscribe: Subscription | None = None
     push_subscribe: Subscription | None = None
     date_of_first_session: datetime | None = None
@@ -111,9 +130,9 @@ class AttributesHead(Head, gc=False, kw_only=True):
 class EventHead(Head, gc=False, kw_only=True):
     """An event object."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+    name: Text
     time: datetime
-    properties: AnyObject | None = None
+    properties: EventProperties | UnsetType = UNSET
 
 
 class PurchaseHead(Head, gc=False, kw_only=True):
@@ -123,8 +142,8 @@ class PurchaseHead(Head, gc=False, kw_only=True):
     currency: Currency
     price: float
     time: datetime
-    quantity: Annotated[int, Meta(ge=1, le=MAX_QUANTITY)] | None = None
-    properties: AnyObject | None = None
+    quantity: Quantity = None
+    properties: PurchaseProperties | UnsetType = UNSET
 
 
 HEADS: Final[dict[str, type[Head]]] = {

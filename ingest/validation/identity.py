@@ -6,7 +6,7 @@ Decides which identifier counts and whether it can be one. It does not know whet
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ingest.records import ATTRIBUTES, KINDS, UserKey
@@ -33,11 +33,6 @@ def utf8_len(text: str) -> int:
 def is_email(value: object) -> bool:
     """Tell whether `value` could be an e-mail address."""
     return isinstance(value, str) and _ANY_EMAIL.search(value) is not None
-
-
-def are_emails(texts: Iterable[str]) -> bool:
-    """Tell whether all of some texts could be e-mail addresses."""
-    return all(map(_ANY_EMAIL.search, texts))
 
 
 def push_tokens(record: Mapping[str, Any]) -> list[str]:

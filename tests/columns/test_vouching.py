@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ingest.columns import Encoder, Options, Plan, Survey, Unfit
 from ingest.columns.grid import Grid, cut
+from ingest.columns.judging import Judge
 from ingest.intake import SLICE_LINES, Intake, IntakeRules
 from ingest.proofs import DOUBTFUL, Vouched
 from ingest.taken import Taken
@@ -186,6 +187,36 @@ def test_what_is_vouched_for_ends_as_its_lines_do(
     parts = list(intake.take_vouched(3, vouched.cut(0, half), numbers[:half]))
     parts += list(intake.take_vouched(3, vouched.cut(half, len(lines)), numbers[half:]))
     assert merged(parts) == slow
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(IDS, CELLS, CELLS, CELLS), min_size=1, max_size=5),
+    st.integers(0, 300),
+    st.booleans(),
+)
+def test_a_bound_of_the_cells_casts_no_doubt_and_takes_none_away(
+    rows: list[tuple[str, ...]], more: int, blanks: bool
+) -> None:
+    """However loose it is."""
+    judge = Judge(plan_of("external_id,email,plan,first_name"))
+    columns = list(zip(*rows, strict=True))
+    blanks = blanks or any(cell in ("", "null") for row in rows for cell in row)
+    longest = max(len(cell) for row in rows for cell in row) + more
+    expected = judge.doubtful(columns, blanks=blanks)
+    assert judge.doubtful(columns, blanks=blanks, longest=longest) == expected
+
+
+@pytest.mark.parametrize("size", [255, 256])
+def test_the_plainest_rows_have_no_longer_cells_than_they_may(size: int) -> None:
+    """The bound that objects give is that of their longest cell, where the others are short."""
+    for name in ("external_id", "plan", "home_city"):
+        cells = {"external_id": "u", "plan": "p", "home_city": "c", name: "x" * size}
+        grid = cut(",".join(cells.values()) + "\nv,p,c\n", ",")
+        assert grid is not None
+        told = Encoder(plan_of(",".join(cells))).vouch(grid)
+        assert told is not None
+        assert told[0].doubtful == ([0] if size == 256 and name != "external_id" else [])
 
 
 def vouched(count: int, doubtful: list[int]) -> Vouched:

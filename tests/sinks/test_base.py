@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ingest.errors import ConfigError
@@ -20,6 +22,7 @@ from ingest.outcomes import (
     Unavailable,
     Unsent,
 )
+from ingest.quoting import quote
 from ingest.records import EMPTY_COLUMN, Batch
 from ingest.sinks.base import (
     REQUEST_ID_CHARS,
@@ -30,6 +33,7 @@ from ingest.sinks.base import (
     HttpSink,
     Request,
     Sink,
+    _request_id,
     credential,
 )
 from ingest.sinks.braze import ENDPOINTS, BrazeWire
@@ -85,6 +89,30 @@ async def test_a_request_id_is_text_of_a_destination() -> None:
     answer = await answer_to(Response(500, {"X-Request-Id": f"{KEY}\x1b" + "a" * 999}, b"", 0.0))
     assert KEY not in repr(answer)
     assert len(answer.request_id) == REQUEST_ID_CHARS
+
+
+ID_TEXT = st.text(
+    st.sampled_from("aAbB019-._/+:= \n\"'}\x1b\u017f\u212aé\u0131٣"), max_size=REQUEST_ID_CHARS + 3
+)
+"""Letters of ids, and of what is none; some of them have another case, or another length in it."""
+
+
+@given(
+    st.lists(
+        ID_TEXT | st.sampled_from([KEY, KEY.upper(), "api-key", "app_group_id", "Bearer", " x"]),
+        max_size=4,
+    ).map("".join),
+    st.lists(st.sampled_from([KEY, "ab", "K", "s", "", "0-1"]) | ID_TEXT, max_size=2),
+)
+@example(KEY, [KEY])
+@example(f"a-{KEY.upper()}", [KEY])
+@example("api-key", [])
+@example("a\n", [])
+@example("a" * REQUEST_ID_CHARS, [])
+@example("a" * (REQUEST_ID_CHARS + 1), [])
+def test_a_plain_request_id_is_quoted_as_any_other(text: str, secrets: list[str]) -> None:
+    """The look that nearly all of them get comes to what the whole reading comes to."""
+    assert _request_id(text, secrets) == quote(text, secrets, REQUEST_ID_CHARS)
 
 
 @pytest.mark.asyncio

@@ -296,6 +296,45 @@ def test_a_cut_without_news_is_empty() -> None:
     assert not settling.cut()
 
 
+def test_a_cut_holds_the_counts_and_reasons_that_changed() -> None:
+    """One that fell to nothing is written as well: what is given back was not read."""
+    balance = Balance()
+    settling = Settling(balance)
+    balance.read("event", 3)
+    balance.read("purchase", 2)
+    balance.settle("event", "delivered", 3)
+    balance.answered(201, throttled=False)
+    balance.explain("a", "", "warned", "why", "x:1")
+    group = settling.cut()
+    assert group.counts == {
+        ("kind", "event", "read"): 3,
+        ("kind", "event", "delivered"): 3,
+        ("kind", "purchase", "read"): 2,
+        ("status", "201", ""): 1,
+    }
+    assert group.reasons == {("a", "", "warned"): ("why", 1, "x:1")}
+    balance.give_back()
+    balance.queued += 1
+    balance.explain("b", "", "warned", "why", "x:2")
+    group = settling.cut()
+    assert group.counts == {("kind", "purchase", "read"): 0, ("of_which", "queued", ""): 1}
+    assert list(group.reasons) == [("b", "", "warned")]
+
+
+def test_what_was_written_before_is_not_written_again() -> None:
+    """A run that goes on has the counts and reasons of the one before, and writes what is new."""
+    with world() as at:
+        at.balance.read("event", 3)
+        at.balance.explain("a", "", "warned", "why", "x:1")
+        at.balance.explain("b", "", "warned", "why", "x:2")
+        at.commit(0)
+        balance = Balance()
+        settling = Settling(balance, store.read(at.db, RUN))
+        balance.explain("b", "", "warned", "why", "x:3")
+        group = settling.cut()
+        assert (group.counts, list(group.reasons.values())) == ({}, [("why", 2, "x:2")])
+
+
 def test_the_place_to_read_on_follows_the_mark() -> None:
     """It is the last beginning of a block before which every record is settled, part by part."""
     settling = Settling(Balance())
@@ -308,6 +347,7 @@ def test_the_place_to_read_on_follows_the_mark() -> None:
     settling.settle([15])
     assert settling.cut().places == {0: places[2]}
     assert settling.places == {0: places[2]}
+    assert not settling._ahead  # a part that is not read costs a cut nothing
 
 
 def test_places_ahead_take_bounded_memory() -> None:

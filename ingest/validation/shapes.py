@@ -1,0 +1,211 @@
+"""Shapes: a proof, made while decoding, that records which look alike have no problem at all.
+
+Decides what the records of one kind look like, by those that were seen: which members they have,
+and no others. A decoder of just these members checks every value, so that hardly a byte is left to
+be looked at again; and knowing where to look for each, it is faster than one of a head, which has
+members that nobody sends.
+
+A shape takes for granted what `Shapes.proven` says of the lines. What it does not take is not bad:
+it is for the long way, a head and the screen, which knows more forms. A shape may be stricter than
+the rules, never laxer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType, defstruct, field
+
+from ingest.codec import DecodeError, Decoder, JSONDecodeError, loads, typed
+from ingest.records import ATTRIBUTES, KINDS
+from ingest.validation.heads import HEADS, EventProperties, PurchaseProperties
+from ingest.validation.identity import MAX_EXTERNAL_ID
+from ingest.validation.problems import MAX_ELEMENTS, MAX_TEXT
+from ingest.validation.screen import LONGEST_WITH_PROPERTIES, emails_clean, may_be_late
+
+MOST_MEMBERS: Final = 64
+"""Members of a record, or of its properties, beyond which looking them up costs more than it
+spares."""
+
+LONGEST_NAME: Final = 64
+"""Characters of a member's name; longer ones are not worth a thought."""
+
+LONGEST_REST: Final = 64
+"""Chunks at most that are left to the long way after one that was no use trying: what fails all
+the time costs a hundredth more."""
+
+_Scalar: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)] | float | bool
+# An integer is read as a double: one that is too big for that is refused, as `loads` does.
+_Any: TypeAlias = _Scalar | Annotated[list[_Scalar], Meta(max_length=MAX_ELEMENTS)] | None
+"""What an attribute or a property may be without a rule that minds it, but for late dates."""
+
+_EXTERNAL_ID: Final = Annotated[str, Meta(min_length=1, max_length=MAX_EXTERNAL_ID // 4)]
+"""A character has four bytes at most."""
+
+_OTHER_IDENTITIES: Final = frozenset({"user_alias", "braze_id"})
+_RESERVED: Final = {
+    kind: frozenset(one.encode_name for one in msgspec.structs.fields(properties))
+    for kind, properties in zip(KINDS[1:], (EventProperties, PurchaseProperties), strict=True)
+}
+_HIDDEN: Final = re.compile(rb"\\u00[23]")
+"""An escaped character of those that a date may begin or end with."""
+
+_EMAIL: Final = attrgetter("email")
+_PROPERTIES: Final = attrgetter("properties")
+
+
+class _Names(msgspec.Struct):
+    """The members that were seen, in their order, and those of the properties."""
+
+    members: dict[str, None] = {}
+    properties: dict[str, None] = {}
+
+    def add(self, kind: str, record: dict[str, Any]) -> None:
+        """Note the members of one more."""
+        self.members |= dict.fromkeys(record)
+        if kind in _RESERVED and isinstance(inner := record.get("properties"), dict):
+            self.properties |= dict.fromkeys(inner)
+
+    def fit(self, kind: str) -> bool:
+        """Whether there is a shape of records that have these members."""
+        return (
+            "external_id" in self.members
+            and _OTHER_IDENTITIES.isdisjoint(self.members)
+            and _are_plain(self.members)
+            and _are_plain(self.properties)
+            and not any(name[0] == "$" for name in self.properties)
+            and _RESERVED.get(kind, frozenset()).isdisjoint(self.properties)
+        )
+
+
+def _are_plain(names: dict[str, None]) -> bool:
+    return len(names) <= MOST_MEMBERS and all(
+        0 < len(name) <= LONGEST_NAME
+        and name.isprintable()
+        and '"' not in name
+        and "\\" not in name
+        for name in names
+    )
+
+
+class _Shape(msgspec.Struct, frozen=True):
+    """What records of some members are decoded with, and whether there are addresses among them,
+    and properties."""
+
+    decoder: Decoder[list[Any]]
+    emails: bool
+    nests: bool
+
+    @classmethod
+    def of(cls, kind: str, names: _Names) -> _Shape:
+        head: Any = _head(kind, names)
+        nests = kind in _RESERVED and "properties" in names.members
+        return cls(typed(list[head]), "email" in names.members, nests)
+
+    def heads(self, joined: bytes, count: int) -> list[Any] | None:
+        """Return the heads of records, None where they are not as many objects of these members."""
+        try:
+            heads = self.decoder.decode(b"[%b]" % joined)
+        except DecodeError:
+            return None
+        # Where every brace opens one of as many objects, none stands in a string, nor opens a
+        # member that is given twice. So the one that a text begins with opens its object, after a
+        # comma that parts two: no member is an array of objects.
+        inner = len(heads) - list(map(_PROPERTIES, heads)).count(UNSET) if self.nests else 0
+        return heads if len(heads) == count and joined.count(b"{") == count + inner else None
+
+
+class Shapes:
+    """Learns what records of one kind look like, and proves those that look so."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind: Final = kind
+        self._names = _Names()
+        self._shape: _Shape | None = None
+        self._left = 0  # chunks to leave to the long way
+        self._rest = 1  # how many, the next time
+
+    def proven(self, joined: bytes, count: int, longest: int) -> Sequence[Any] | None:
+        """Return the heads of records of which `check` finds nothing; None where that is open.
+
+        Each of them is known by its external id, and by nothing else. `joined` are `count` texts in
+        UTF-8 with commas between, at least one, each of which begins with a brace and has at most
+        `longest` bytes. That each is one object is proven too.
+        """
+        if self._left:
+            self._left -= 1
+            return None
+        heads = self._proven(joined, count, longest)
+        if heads is None and self._learn(joined):
+            heads = self._proven(joined, count, longest)
+        if heads is None:
+            self._left = self._rest
+            self._rest = min(2 * self._rest, LONGEST_REST)
+        else:
+            self._rest = 1
+        return heads
+
+    def _proven(self, joined: bytes, count: int, longest: int) -> list[Any] | None:
+        shape = self._shape
+        if shape is None or longest > LONGEST_WITH_PROPERTIES:
+            return None
+        heads = shape.heads(joined, count)
+        if heads is None or (self._kind == KINDS[ATTRIBUTES] and _may_be_late(joined)):
+            return None
+        if shape.emails and not emails_clean(list(filter(None, map(_EMAIL, heads)))):
+            return None
+        return heads
+
+    def _learn(self, joined: bytes) -> bool:
+        """Learn of records which members there are; return whether there is another shape now."""
+        try:
+            records = loads(b"[%b]" % joined)
+        except JSONDecodeError:
+            return False
+        names = _Names(self._names.members.copy(), self._names.properties.copy())
+        for record in records:
+            names.add(self._kind, record)
+        if names == self._names or not names.fit(self._kind):
+            return False
+        self._names, self._shape = names, _Shape.of(self._kind, names)
+        return True
+
+
+def _may_be_late(joined: bytes) -> bool:
+    hidden = b"\\" in joined and _HIDDEN.search(joined) is not None
+    return hidden or may_be_late(joined)
+
+
+def _head(kind: str, names: _Names) -> type[Any]:
+    """Return the head of records with these members; what it lacks of a usual head is absent."""
+    known = {one.encode_name: one for one in msgspec.structs.fields(HEADS[kind])}
+    types: dict[str, Any] = {name: one.type for name, one in known.items()}
+    types["external_id"] = _EXTERNAL_ID
+    if "properties" in known:
+        types["properties"] = _properties(names.properties) | UnsetType
+    required = {"external_id"} | {name for name, one in known.items() if one.required}
+    fields: list[Any] = []
+    for at, name in enumerate(names.members | dict.fromkeys(sorted(required))):
+        one = known.get(name)
+        attribute = one.name if one is not None else f"member_{at}"
+        if name in required:
+            told = field(name=name)
+        else:
+            told = field(name=name, default=None if one is None else one.default)
+        fields.append((attribute, types.get(name, _Any), told))
+    given = {attribute for attribute, _, _ in fields}
+    absent = {one.name: one.default for one in known.values() if one.name not in given}
+    return defstruct(
+        "ShapedHead", fields, namespace=absent, gc=False, kw_only=True, forbid_unknown_fields=True
+    )
+
+
+def _properties(names: Iterable[str]) -> Any:
+    fields = [
+        (f"member_{at}", _Any, field(name=name, default=None)) for at, name in enumerate(names)
+    ]
+    return defstruct("Properties", fields, gc=False, forbid_unknown_fields=True)
