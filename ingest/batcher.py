@@ -194,11 +194,13 @@ class Batcher:
 
     def _admit(self, chunk: Chunk) -> Generation | None:
         """Take the users of a chunk as newcomers, if none of them can be here; else meet all."""
-        if self._familiar > 0:
+        users, keys, news = self._users, chunk.keys, chunk.news
+        if news is None and self._familiar > 0:
             self._familiar -= len(chunk)
             return None
-        if not self._users or self._users.keys().isdisjoint(chunk.keys):
-            generation = self._newcomers.admit(chunk.keys)
+        if not users or users.keys().isdisjoint(keys):
+            trusted = news and self._newcomers.trust(news, keys)
+            generation = trusted or self._newcomers.admit(keys)
             if generation is not None:
                 return generation
         self._familiar = max(FAMILIAR, self._newcomers.here)

@@ -3,6 +3,10 @@
 Decides whether all users of some records are new, so that nothing has to be noted of each of them.
 It remembers them in generations, and a generation goes when the last of its records has gone. So a
 user whose records have all gone may still be remembered: then the answer is no, and proves nothing.
+
+Whoever reads the records may have looked already (`Lately`), in another process perhaps, and vouch
+for it (`News`). What came with such a word is not remembered by its users at all: only how far back
+a later word has to reach to tell of it.
 """
 
 from __future__ import annotations
@@ -11,11 +15,44 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ingest.queues import Generation, Rows
-from ingest.records import UserKey
+from ingest.records import News, UserKey
 
 LEAST: Final = 4_096
 """Users of a generation at the least: a few requests' worth more than this is of no use, and with
 fewer there would be many generations to look into."""
+
+SPAN: Final = 16_384
+"""Records that a word reaches back at the least: what 218 requests of 75 hold. Where more are in
+flight, answers are far away, and there is time to note every user. More would fall out of the
+processor's cache, and cost as much as they spare."""
+
+
+class Lately:
+    """The users of the last records of a source, `span` of them or more."""
+
+    def __init__(self, span: int = SPAN) -> None:
+        self._span = span
+        self._users: set[UserKey] = set()
+        self._before: set[UserKey] = set()
+        self._first = self._first_before = 0  # how many records came before those of each
+        self._serial = 0
+
+    def came(self, keys: Iterable[Sequence[UserKey]], records: int) -> News | None:
+        """Take note of so many records, by columns of keys; return what can be said of their users.
+
+        None if two of them, or one of them and one of those that came lately, are of one user.
+        """
+        users = set[UserKey]().union(*keys)
+        serial = self._serial
+        self._serial += records
+        new = self._users.isdisjoint(users) and self._before.isdisjoint(users)
+        if len(self._users) >= self._span:
+            self._before, self._first_before = self._users, self._first
+            self._users, self._first = set(), serial
+        self._users |= users
+        if not new or len(users) < records:
+            return None
+        return News(serial, serial - self._first_before)
 
 
 class Newcomers:
@@ -39,13 +76,30 @@ class Newcomers:
         if len(users) < len(keys):
             return None
         for generation in self._generations:
-            if not generation.users.isdisjoint(users):
+            if generation.since is not None or not generation.users.isdisjoint(users):
                 return None
         newest = self._generations[-1]
         if len(newest.users) >= max(LEAST, self.here):
-            newest = Generation()
-            self._generations.append(newest)
+            newest = self._begin()
         newest.users |= users
+        newest.here += len(keys)
+        return newest
+
+    def trust(self, news: News, keys: Sequence[UserKey]) -> Generation | None:
+        """Do as `admit` on the word of somebody who knows all of whom the users are not known."""
+        reaches = news.serial - news.span
+        for generation in self._generations:
+            if generation.since is not None:
+                if generation.since < reaches:
+                    return None
+            elif not generation.users.isdisjoint(keys):
+                return None
+        newest = self._generations[-1]
+        if not newest.here:
+            newest.since = news.serial
+        elif newest.since is None or newest.here >= LEAST:
+            newest = self._begin()
+            newest.since = news.serial
         newest.here += len(keys)
         return newest
 
@@ -76,16 +130,22 @@ class Newcomers:
             for _, keys in of:
                 yield family, keys
 
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._generations = [Generation()]
+        self._aboard.clear()
+
+    def _begin(self) -> Generation:
+        newest = Generation()
+        self._generations.append(newest)
+        return newest
+
     def _went(self, generation: Generation, records: int) -> None:
         generation.here -= records
         if generation.here:
             return
         if generation is self._generations[-1]:
             generation.users.clear()
+            generation.since = None
         else:
             self._generations.remove(generation)
-
-    def clear(self) -> None:
-        """Forget everybody."""
-        self._generations = [Generation()]
-        self._aboard.clear()

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ingest.records import KINDS, Fragment, Joined, UserKey, size_of
+from ingest.records import KINDS, Fragment, Joined, News, UserKey, size_of
 
 DOUBTFUL: Final = 255
 """Stands for the slot of a line of which nothing is proven."""
@@ -60,7 +60,8 @@ class Proof(msgspec.Struct):
     Where nothing is doubtful, and no user is in two slots, `alike` has all of it instead, by slot:
     then only users tell which record comes before which.
     `opened` holds (slot, content) of doubtful lines that are nothing but an envelope around it.
-    `time` is that of one event or purchase among the proven, as text; empty if there is none.
+    `time` is that of one event or purchase among the proven, as text; empty if there is none. With
+    `news`, which only goes with `alike`, all users are told to be new.
     """
 
     slots: bytearray
@@ -69,6 +70,7 @@ class Proof(msgspec.Struct):
     opened: dict[int, tuple[int, bytes]]
     time: str = ""
     alike: Sequence[Alike] = ()
+    news: News | None = None
 
     @classmethod
     def of_nothing(cls, count: int) -> Proof:
@@ -76,9 +78,9 @@ class Proof(msgspec.Struct):
         return cls(bytearray((DOUBTFUL,)) * count, [b""] * count, [""] * count, {})
 
     @classmethod
-    def of_all(cls, alike: Sequence[Alike], time: str = "") -> Proof:
+    def of_all(cls, alike: Sequence[Alike], time: str = "", news: News | None = None) -> Proof:
         """Return the proof that doubts nothing; see `alike`."""
-        return cls(bytearray(), [], [], {}, time, alike)
+        return cls(bytearray(), [], [], {}, time, alike, news)
 
     def __len__(self) -> int:
         """Lines that it tells of."""
@@ -95,7 +97,7 @@ class Proof(msgspec.Struct):
             return self
         if self.alike:
             cuts = (some.cut(start, stop) for some in self.alike)
-            return Proof.of_all([some for some in cuts if len(some)], self.time)
+            return Proof.of_all([some for some in cuts if len(some)], self.time, self.news)
         opened = {row - start: it for row, it in self.opened.items() if start <= row < stop}
         rows = slice(start, stop)
         return Proof(self.slots[rows], self.fragments[rows], self.keys[rows], opened, self.time)
@@ -105,13 +107,15 @@ class Vouched(msgspec.Struct, gc=False):
     """Flat objects of one kind, as columns, by an encoder that knows what it put into them.
 
     `keys` are their external ids. Of all rows but those in `doubtful`, which count up, it is
-    certain that no rule finds anything, and that nobody else is named in them.
+    certain that no rule finds anything, and that nobody else is named in them. With `news`, which
+    only goes without any doubtful ones, all users are told to be new.
     """
 
     kind: str
     fragments: Sequence[bytes]
     keys: Sequence[str]
     doubtful: Sequence[int] = ()
+    news: News | None = None
 
     def __len__(self) -> int:
         return len(self.fragments)
@@ -125,7 +129,8 @@ class Vouched(msgspec.Struct, gc=False):
         """Return some of the rows."""
         at, to = bisect_left(self.doubtful, start), bisect_left(self.doubtful, stop)
         doubtful = [row - start for row in self.doubtful[at:to]]
-        return Vouched(self.kind, self.fragments[start:stop], self.keys[start:stop], doubtful)
+        rows = slice(start, stop)
+        return Vouched(self.kind, self.fragments[rows], self.keys[rows], doubtful, self.news)
 
     def proof(self, largest: int) -> Proof:
         """Return what is proven of `lines`, if a record may have so many bytes."""
@@ -135,7 +140,8 @@ class Vouched(msgspec.Struct, gc=False):
             doubtful.update(row for row, one in enumerate(self.fragments) if len(one) > largest)
         if not doubtful:
             joined = Joined.of(self.fragments)
-            return Proof.of_all([Alike(slot, range(len(self)), joined, self.keys)])
+            alike = Alike(slot, range(len(self)), joined, self.keys)
+            return Proof.of_all([alike], news=self.news)
         fragments: list[Fragment] = list(self.fragments)
         slots = bytearray((slot,)) * len(fragments)
         opened = {}

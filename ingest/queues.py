@@ -18,12 +18,16 @@ from ingest.records import Column, Fragment, Joined, Partition, UserKey, size_of
 
 
 class Generation:
-    """Users who came one after another, and how many of their records are here."""
+    """Users who came one after another, and how many of their records are here.
 
-    __slots__ = ("here", "users")
+    Where `since` is given, they are not known here: it is how many records had come before.
+    """
+
+    __slots__ = ("here", "since", "users")
 
     def __init__(self) -> None:
         self.users: set[UserKey] = set()
+        self.since: int | None = None
         self.here = 0
 
 

@@ -184,10 +184,22 @@ def bounds_of(texts: Iterable[bytes | msgspec.Raw]) -> array[int]:
 NOTHING: Final = Joined(b"", bounds_of(()))
 
 
+class News(NamedTuple):
+    """The word of who reads the records that those of a block are of users who are new.
+
+    Each is of another one, and none of the `span` records before it is of any of them; `serial`
+    records came before it. Both count those that were proven alone (`ingest.proofs`).
+    """
+
+    serial: int
+    span: int
+
+
 class Chunk(msgspec.Struct, gc=False):
     """Valid records of one part and partition in source order, as parallel columns of one length.
 
-    `nbytes` is the memory the chunk keeps alive, for the byte budget.
+    `nbytes` is the memory the chunk keeps alive, for the byte budget. With `news`, its users are
+    told to be new.
     """
 
     fragments: Sequence[Fragment]
@@ -197,6 +209,7 @@ class Chunk(msgspec.Struct, gc=False):
     lines: Sequence[int]
     nbytes: int
     partition: Partition = WHOLE
+    news: News | None = None
 
     def __len__(self) -> int:
         return len(self.slots)

@@ -85,6 +85,7 @@ def taken_of(proof: Proof, first: int, numbers: Sequence[int]) -> Taken:
             moved(some.rows, first),
             picked(numbers, some.rows),
             some.fragments.nbytes,
+            news=proof.news,
         )
         for some in proof.alike
     ]

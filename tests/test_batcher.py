@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batcher import LEFT_OUT_BATCHES, RECORD_OVERHEAD, Batcher
+from ingest.newcomers import Lately
 from ingest.profiles import Caps
 from ingest.queues import Rows
 from ingest.records import WHOLE, Batch, Chunk, Joined, Partition, UserKey
@@ -189,10 +190,15 @@ class Wary(Batcher):
 
 
 class Trusting(Batcher):
-    """Takes everybody for a newcomer again, as soon as all were met."""
+    """Takes everybody for a newcomer again, as soon as all were met, and hears who reads."""
 
     def add(self, chunk: Chunk) -> None:
         self._familiar = 0
+        self._read = getattr(self, "_read", 0) + 1
+        self._lately = getattr(self, "_lately", Lately(40))
+        if self._read % 4:
+            news = self._lately.came((chunk.keys,), len(chunk))
+            chunk = msgspec.structs.replace(chunk, news=news)
         super().add(chunk)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.newcomers import LEAST, Newcomers
+from ingest.newcomers import LEAST, Lately, Newcomers
 from ingest.queues import Rows
+from ingest.records import News
 
 
 def rows(newcomers: Newcomers, keys: list[str]) -> Rows | None:
@@ -53,6 +54,74 @@ def test_nobody_is_admitted_who_is_here(steps: list[list[str] | int]) -> None:
     for family in flying:
         newcomers.leave(family)
     assert rows(newcomers, sorted(here)) is not None
+
+
+@given(
+    st.integers(0, 8),
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 40).map(str), min_size=1, max_size=4), st.booleans())
+        | st.integers(0, 5),
+        max_size=30,
+    ),
+)
+def test_nobody_is_trusted_to_be_new_who_is_here(
+    span: int, steps: list[tuple[list[str], bool] | int]
+) -> None:
+    """On the word of a reader who remembers a few, among others who came without a word."""
+    newcomers, lately = Newcomers(), Lately(span)
+    flying, here = dict[int, Rows](), set[str]()
+    for family, step in enumerate(steps):
+        if isinstance(step, int):
+            if flying:
+                left = list(flying)[step % len(flying)]
+                here.difference_update(map(str, flying.pop(left).keys))
+                assert newcomers.leave(left)
+            continue
+        keys, told = step
+        news = lately.came((keys[:1], keys[1:]), len(keys)) if told else None
+        generation = newcomers.admit(keys) if news is None else newcomers.trust(news, keys)
+        if generation is None:
+            continue
+        assert len(set(keys)) == len(keys)
+        assert here.isdisjoint(keys)
+        flying[family] = Rows([b"{}"] * len(keys), keys, range(9), range(9), generation)
+        newcomers.board(family, [flying[family]])
+        here.update(keys)
+        assert newcomers.here == len(here)
+    for family in flying:
+        newcomers.leave(family)
+    assert newcomers.admit(["nobody yet"]) is not None
+
+
+@given(st.integers(1, 9), st.lists(st.lists(st.integers(0, 60), max_size=4), max_size=40))
+def test_a_word_reaches_as_far_back_as_it_says(span: int, blocks: list[list[int]]) -> None:
+    """At least as far as it has to, once so many came, and everybody in reach is told of."""
+    lately, past = Lately(span), list[int]()
+    for block in blocks:
+        news = lately.came([list(map(str, block))], len(block))
+        within = past[max(0, len(past) - span) :]
+        if news is None:
+            assert len(set(block)) < len(block) or not set(block).isdisjoint(past)
+        else:
+            assert news.serial == len(past)
+            assert news.span <= len(past)
+            assert set(block).isdisjoint(past[len(past) - news.span :] if news.span else [])
+            assert set(block).isdisjoint(within) or news.span < span
+        past += block
+
+
+def test_a_generation_of_trusted_ones_is_closed_as_well() -> None:
+    """So that a word need not reach back to the first of them for ever."""
+    newcomers = Newcomers()
+    keys = [str(n) for n in range(LEAST)]
+    first = newcomers.trust(News(0, 0), keys)
+    second = newcomers.trust(News(LEAST, LEAST), ["a"])
+    assert first is not second
+    assert newcomers.trust(News(LEAST + 1, LEAST), ["b"]) is None
+    newcomers.board(1, [Rows([b"{}"] * LEAST, keys, range(9), range(9), first)])
+    newcomers.leave(1)
+    assert newcomers.trust(News(LEAST + 1, LEAST), ["b"]) is second
+    assert newcomers.admit(["c"]) is None
 
 
 def test_generations_go_by_themselves() -> None:

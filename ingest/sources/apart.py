@@ -26,6 +26,7 @@ import msgspec
 
 from ingest.codec import packed, unpacked
 from ingest.errors import ConfigError, IngestError, InputError, LocalFailure
+from ingest.newcomers import Lately
 from ingest.proofs import Alike, Proof, Vouched
 from ingest.proving import Prover
 from ingest.records import BOUNDS, NOTHING, Joined, UserKey
@@ -259,13 +260,24 @@ def serve() -> None:
 def _serve(
     source: MixedSource, columns: TableColumns, prover: Prover | None, out: IO[bytes]
 ) -> None:
+    lately = Lately()
     try:
         for block in source.blocks():
             known = block if prover is None else block.proven(prover)
+            _tell_news(known, lately)
             _write(out, _framed(columns.dropped, known))
         _write(out, _framed(columns.dropped, None))
     except IngestError as error:
         _write(out, _framed(_portable(error), None))
+
+
+def _tell_news(block: Block, lately: Lately) -> None:
+    """Say of a block of which nothing is doubtful whether its users are new."""
+    proof, vouched = block.proof, block.vouched
+    if vouched is not None and not vouched.doubtful:
+        vouched.news = lately.came((vouched.keys,), len(vouched))
+    elif proof is not None and proof.alike:
+        proof.news = lately.came((some.keys for some in proof.alike), len(proof))
 
 
 def _portable(error: IngestError) -> IngestError:

@@ -16,6 +16,10 @@ from ingest.sources.base import Block
 AHEAD: Final = 4
 """Blocks read and not yet asked for: enough that the loop never waits for a disk that keeps up."""
 
+AT_ONCE: Final = 2
+"""Blocks that are taken before the thread hears of it, where it reads that far ahead: to wake a
+thread costs as much as a request."""
+
 
 class Reading(Protocol):
     """What can be driven: nothing but its blocks is asked for."""
@@ -49,11 +53,15 @@ async def threaded(source: Reading, *, ahead: int = AHEAD) -> AsyncIterator[Bloc
             hand_over(error)
 
     threading.Thread(target=read, name="ingest-source", daemon=True).start()
+    at_once, taken = (AT_ONCE if ahead >= AHEAD else 1), 0
     try:
         while (item := await arrived.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
-            room.release()
+            taken += 1
+            if taken == at_once:
+                room.release(taken)
+                taken = 0
             yield item
     finally:
         stopped.set()

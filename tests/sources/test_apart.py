@@ -18,6 +18,7 @@ from ingest.columns import Options
 from ingest.errors import ConfigError, IngestError, InputError, LocalFailure, MissingExtra
 from ingest.intake import Intake, IntakeRules
 from ingest.reading import judged
+from ingest.records import News
 from ingest.sources import apart
 from ingest.sources.apart import Apart, pays
 from ingest.sources.base import Block, Start
@@ -53,6 +54,7 @@ def same(blocks: Iterable[Block]) -> list[Block]:
                 fragments=list(block.vouched.fragments),
                 keys=list(block.vouched.keys),
                 doubtful=list(block.vouched.doubtful),
+                news=None,
             ),
         )
         for block in blocks
@@ -62,8 +64,8 @@ def same(blocks: Iterable[Block]) -> list[Block]:
 def test_lines_come_proven(tmp_path: Path) -> None:
     """Where something can prove them; a doubtful one comes with its text."""
     path = tmp_path / "a.ndjson"
-    lines = [b'{"attributes":{"external_id":"u%d"}}\n' % n for n in range(5_000)]
-    lines[4_990] = b'{"attributes":{"external_id":null}}\n'
+    lines = [b'{"attributes":{"external_id":"u%d"}}\n' % n for n in range(15_000)]
+    lines[14_990] = b'{"attributes":{"external_id":null}}\n'
     path.write_bytes(b"".join(lines))
     source, columns = source_of(path)
     intake = Intake(IntakeRules())
@@ -71,12 +73,16 @@ def test_lines_come_proven(tmp_path: Path) -> None:
         reading.prover = intake.prover
         blocks = list(reading.blocks())
     whole = [block.proof is not None and block.proof.whole for block in blocks]
-    assert whole == [True, True, False]
-    assert [bool(block.data) for block in blocks] == [False, False, True]
+    assert whole == [True, True, True, False]
+    assert [bool(block.data) for block in blocks] == [False, False, False, True]
+    told = [block.proof and block.proof.news for block in blocks]
+    first = len(blocks[0].numbers())
+    assert told[:2] == [News(0, 0), News(first, first)]
+    assert told[-1] is None
     taken = [taken for block in blocks for taken in judged(intake, block, 0.0)]
     keys = [key for some in taken for chunk in some.chunks for key in chunk.keys]
-    assert keys == [f"u{n}" for n in range(5_000) if n != 4_990]
-    assert [refusal.line for some in taken for refusal in some.refusals] == [4_991]
+    assert keys == [f"u{n}" for n in range(15_000) if n != 14_990]
+    assert [refusal.line for some in taken for refusal in some.refusals] == [14_991]
 
 
 def test_blocks_are_those_of_the_source(tmp_path: Path) -> None:
