@@ -26,11 +26,13 @@ from operator import sub
 from typing import Final
 
 from ingest.filling import Folding, Open
+from ingest.leaders import last_safe, led_by, oldest
 from ingest.lots import Lot, Lots
 from ingest.newcomers import Newcomers
 from ingest.profiles import Caps
 from ingest.queues import Generation, Lane, Rows, Waiting, bytes_of, fitting, joined
 from ingest.records import EMPTY_COLUMN, Batch, Chunk, UserKey, size_of
+from ingest.shares import Shares
 
 __all__ = ["Batcher", "Folding"]
 
@@ -46,13 +48,6 @@ RECORD_OVERHEAD: Final = 256
 LEFT_OUT_BATCHES: Final = 20
 """Look-ahead for a fuller request, in full batches: beyond it, an unfilled slot is accepted, and so
 is a partition with few records."""
-
-MAJOR_SHARE: Final = 0.75
-"""A slot that gets at least this share of what the busiest slot gets is worth waiting for; a rarer
-one cannot be full in every request, however far we look ahead."""
-
-SHARE_MEMORY: Final = 5_000.0
-"""Records over which a slot's share is remembered."""
 
 FAMILIAR: Final = 16_384
 """Records after one of a user who may be here already, for which nobody is taken for a newcomer, or
@@ -84,8 +79,7 @@ class Batcher:
         self._boarding: list[Lane] = []  # lanes that have begun behind the open batch
         self._id = 1
         self._none = self._open = Open(Caps((0,) * slots, 0, 0), overhead)
-        self._arrived = [0.0] * slots
-        self._major = [True] * slots
+        self._shares = Shares(slots)
         self._queued = 0
         self._waiting = 0
         self._barred = 0
@@ -112,7 +106,7 @@ class Batcher:
             return
         self.nbytes += size_of(chunk.fragments) + count * RECORD_OVERHEAD
         counts = [chunk.slots.count(slot) for slot in range(self._slots)]
-        self._weigh(counts)
+        self._shares.came(counts)
         if (newest := self._admit(chunk)) is not None:
             self._enqueue(chunk, chunk.slots, counts, newest)
             return
@@ -220,15 +214,6 @@ class Batcher:
             users.update(dict.fromkeys(keys, family))
         self._newcomers.clear()
 
-    def _weigh(self, counts: list[int]) -> None:
-        """Learn which slots get enough records to be worth waiting for."""
-        fade = SHARE_MEMORY / (SHARE_MEMORY + sum(counts))
-        self._arrived = [
-            seen * fade + count for seen, count in zip(self._arrived, counts, strict=True)
-        ]
-        worth = MAJOR_SHARE * max(self._arrived)
-        self._major = [seen >= worth for seen in self._arrived]
-
     def _enqueue(
         self, chunk: Chunk, slots: bytes, counts: list[int], newest: Generation | None = None
     ) -> None:
@@ -319,8 +304,8 @@ class Batcher:
             if max(counts) < total:
                 return None  # the oldest of several
             return [min(count, fill) for count in counts]
-        full = total == fill or not any(compress(map(sub, caps.per_slot, counts), self._major))
-        return counts if total and full else None
+        left = compress(map(sub, caps.per_slot, counts), self._shares.major)
+        return counts if total and (total == fill or not any(left)) else None
 
     # The batch being filled
 
@@ -355,7 +340,7 @@ class Batcher:
         """At a cap, with nothing in it worth waiting for, or with the look-ahead used up."""
         left_out = self._queued + self._waiting - self._barred + self._open.passed_over
         return left_out >= LEFT_OUT_BATCHES * caps.fill or self._open.complete(
-            self._major, more=more
+            self._shares.major, more=more
         )
 
     # Where records come from: lanes first, for their users have waited
@@ -418,45 +403,23 @@ class Batcher:
             self._enter(pieces, sum(counts), nbytes)
 
     def _last_leader(self, pieces: list[list[Rows]], counts: list[int]) -> int | None:
-        """Return the position of the row with a lane behind it that the batch is cut at.
+        """Return the position of the row with a lane behind it that the batch is cut at; or None.
 
-        It is the oldest one. With folding, where whole lanes go along and there are many of them,
-        it is the last one up to which all that follows fits in any case, for then nothing can be
-        left out for what is younger. None if there is nothing to be cut.
+        It is the oldest one; with folding, the last one that is safe.
         """
         followed, opened = self._followed, self._open
-        if not followed:
-            return None
-        led = [rows for some in pieces for rows in some if not followed.isdisjoint(rows.keys)]
+        led = led_by(followed, pieces)
         if not led:
             return None
-        if self._folding is not None:
-            places = min(opened.all_places - sum(counts), *map(sub, opened.places, counts))
-            return self._last_safe(led, places, opened.room - bytes_of(pieces))
-        return min(
-            next(compress(rows.positions, map(followed.__contains__, rows.keys))) for rows in led
-        )
+        if self._folding is None:
+            return oldest(led, followed)
+        places = min(opened.all_places - sum(counts), *map(sub, opened.places, counts))
+        return last_safe(led, followed, self._behind, places, opened.room - bytes_of(pieces))
 
-    def _last_safe(self, led: list[Rows], places: int, room: int) -> int | None:
-        """Return where to cut if lanes may have so many places and so much room; None: nowhere."""
-        followed, users = self._followed, self._users
-        leaders = sorted(
-            (position, key)
-            for rows in led
-            for position, key in zip(rows.positions, rows.keys, strict=True)
-            if key in followed
-        )
-        last = leaders[0][0]
-        for position, key in leaders:
-            lane = users[key]
-            assert isinstance(lane, Lane)
-            places -= len(lane.waiting)
-            if places >= 0:
-                room -= sum(len(record.fragment) + 1 for record in lane.waiting)
-            if places < 0 or room < 0:
-                return last
-            last = position
-        return None
+    def _behind(self, key: UserKey) -> deque[Waiting]:
+        lane = self._users[key]
+        assert isinstance(lane, Lane)
+        return lane.waiting
 
     def _enter(self, pieces: list[list[Rows]], count: int, nbytes: int) -> None:
         """Move rows from the queues into the open batch, and then the lanes behind some of them."""
