@@ -8,6 +8,7 @@ themselves (`validation.check`) have the last word on those. It never refuses a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import compress
 from operator import attrgetter
@@ -39,6 +40,7 @@ FLAG_BYTES: Final = len(flagged(b"{}"))
 """More than what `flagged` adds to a record."""
 
 _OPENINGS: Final = tuple(b'{"%b"' % kind.encode() for kind in KINDS)
+_NAMES: Final = tuple(b'"%b"' % kind.encode() for kind in KINDS)
 _WRAPPINGS: Final = tuple(len(b'{"%b":}' % kind.encode()) for kind in KINDS)
 """Bytes of an envelope without white space, by slot."""
 
@@ -123,6 +125,8 @@ class Prover:
         self._bare = None if bare is None else KINDS.index(bare)
         self._largest = largest - FLAG_BYTES if update_existing_only else largest
         self._flag = update_existing_only
+        self._value = typed(Raw)
+        self._values = typed(list[Raw])
         self._envelopes = typed(_Envelope)
         self._heads = [typed(HEADS[kind]) for kind in KINDS]
         self._plain = [typed(_opened_in(kind)) for kind in KINDS]
@@ -214,22 +218,29 @@ class Prover:
         return True
 
     def _prove_odd(self, so_far: _SoFar, odd: Lines) -> None:
-        """Prove lines in any other form; blank ones stay doubtful, and hold nothing.
+        """Prove lines in any other form; what is not one value is left alone, blank lines too.
 
-        With one of them among the others, as many values as lines would not mean one in each.
+        White space around a value is no part of it.
         """
-        if not all(line.strip(JSON_SPACE) for line in odd.lines):
-            blank = [not line.strip(JSON_SPACE) for line in odd.lines]
-            odd.rows = [row for row, is_blank in zip(odd.rows, blank, strict=True) if not is_blank]
-            odd.lines = [
-                one for one, is_blank in zip(odd.lines, blank, strict=True) if not is_blank
-            ]
-        enveloped, bare = self._sorted(NEWLINE.join(odd.lines), odd.rows, odd.lines)
+        rows, texts = odd.rows, [line.strip(JSON_SPACE) for line in odd.lines]
+        if not self._are_values(texts):
+            ones = [_decoded(self._value.decode, text) is not None for text in texts]
+            rows, texts = list(compress(rows, ones)), list(compress(texts, ones))
+        enveloped, bare = self._sorted(NEWLINE.join(texts), rows, texts)
         so_far.opened += enveloped
         for some in enveloped:
             self._prove_rows(so_far, some)
         if bare is not None:
             self._prove_rows(so_far, bare)
+
+    def _are_values(self, texts: Sequence[bytes]) -> bool:
+        """Whether each text is one value of JSON.
+
+        As many values as texts would not mean that: one may begin in one and end in the next, and
+        another one hold two. As many of the same lengths, which leave nothing out, do.
+        """
+        values = _decoded(self._values.decode, b"[%b]" % b",".join(texts))
+        return values is not None and list(map(len, values)) == list(map(len, texts))
 
     def _may_be(self, line: bytes) -> bool:
         return len(line) <= self._largest and _is_utf8(line)
@@ -237,34 +248,31 @@ class Prover:
     def _sorted(
         self, whole: bytes, rows: Sequence[int], lines: Sequence[bytes]
     ) -> tuple[list[_Rows], _Rows | None]:
-        """Sort lines into envelopes by slot, opened, and what may be bare, if anything may."""
+        """Sort lines into envelopes by slot, opened, and what may be bare, if anything may.
+
+        Each of them is one value, without white space around it; `whole` is them joined.
+        """
         enveloped = [_Rows(slot) for slot in range(len(KINDS))]
         bare = None if self._bare is None else _Rows(self._bare)
         envelopes = self._open(whole, lines)
-        # White space around a bare object is no part of the record. It may be a CDI row if it has a
-        # payload; in any other form an object has no identity of its own, and so gets no key.
+        # A bare object may be a CDI row if it has a payload; in any other form an object has no
+        # identity of its own, and so gets no key.
         if bare is not None and not any(envelopes) and b'"payload"' not in whole:
-            bare.rows, bare.raws = rows, [line.strip(JSON_SPACE) for line in lines]
+            bare.rows, bare.raws = rows, lines
             return enveloped, bare
         for row, line, envelope in zip(rows, lines, envelopes, strict=True):
             if envelope is not None:
                 slot, raw = _content(envelope)
-                if slot != DOUBTFUL:
+                if slot != DOUBTFUL and _holds_one(line, slot, raw):
                     enveloped[slot].add(row, raw)
             elif bare is not None and b'"payload"' not in line:
-                bare.add(row, line.strip(JSON_SPACE))
+                bare.add(row, line)
         return enveloped, bare
 
     def _open(self, whole: bytes, lines: Sequence[bytes]) -> Sequence[_Envelope | None]:
         """Open the envelopes among lines; None for a line that is none."""
-        try:
-            envelopes = self._envelopes.decode_lines(whole)
-        except (DecodeError, RecursionError):
-            pass
-        else:
-            # A line without a value is none of these: as many values as lines means one in each.
-            if len(envelopes) == len(lines):
-                return envelopes
+        with suppress(DecodeError, RecursionError):
+            return self._envelopes.decode_lines(whole)
         return [
             _decoded(self._envelopes.decode, line)
             if self._bare is None or line.startswith(_OPENINGS)
@@ -402,6 +410,16 @@ def _keep_opened(proof: Proof, lines: Sequence[bytes], opened: Iterable[_Rows]) 
                 and size <= SURELY_SHALLOW
             ):
                 proof.opened[row] = found.slot, bytes(raw)
+
+
+def _holds_one(line: bytes, slot: int, content: Fragment) -> bool:
+    """Whether surely nothing was passed over in an envelope: a second content under the same key.
+
+    A key that is written with escapes would not be found.
+    """
+    if len(line) == len(content) + _WRAPPINGS[slot]:
+        return True
+    return b"\\" not in line and sum(map(line.count, _NAMES)) == 1
 
 
 def _content(envelope: _Envelope) -> tuple[int, Fragment]:

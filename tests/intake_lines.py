@@ -159,6 +159,11 @@ def mixtures(draw: st.DrawFn) -> list[bytes]:
     if draw(st.integers(0, 9)) == 0:  # two lines whose pieces, joined, are two other objects
         one = plain("bare", kind, 1)
         lines += [one + b"," + one[:-1], one[1:]]
+    if draw(st.integers(0, 5)) == 0:  # two lines that end where they do not, or three values in two
+        some = [plain(form, kind, 1), plain(form, kind, 2), plain(form, KINDS[0], 3)]
+        text = draw(st.sampled_from([b"", b" ", b","])).join(some[: draw(st.integers(1, 3))])
+        at = draw(st.integers(1, len(text) - 1))
+        lines += [text[:at], text[at:]]
     return lines
 
 

@@ -64,11 +64,12 @@ class _Names(msgspec.Struct):
     members: dict[str, None] = {}
     properties: dict[str, None] = {}
 
-    def add(self, kind: str, record: dict[str, Any]) -> None:
-        """Note the members of one more."""
-        self.members |= dict.fromkeys(record)
-        if kind in _RESERVED and isinstance(inner := record.get("properties"), dict):
-            self.properties |= dict.fromkeys(inner)
+    def see(self, kind: str, records: Iterable[dict[str, Any]]) -> None:
+        """Note the members of some more."""
+        for record in records:
+            self.members |= dict.fromkeys(record)
+            if kind in _RESERVED and isinstance(inner := record.get("properties"), dict):
+                self.properties |= dict.fromkeys(inner)
 
     def fit(self, kind: str) -> bool:
         """Whether there is a shape of records that have these members."""
@@ -140,7 +141,7 @@ class Shapes:
             self._left -= 1
             return None
         heads = self._proven(joined, count, longest)
-        if heads is None and self._learn(joined):
+        if heads is None and self._learn(joined, count):
             heads = self._proven(joined, count, longest)
         if heads is None:
             self._left = self._rest
@@ -160,15 +161,19 @@ class Shapes:
             return None
         return heads
 
-    def _learn(self, joined: bytes) -> bool:
+    def _learn(self, joined: bytes, count: int) -> bool:
         """Learn of records which members there are; return whether there is another shape now."""
         try:
             records = loads(b"[%b]" % joined)
         except JSONDecodeError:
             return False
+        if len(records) != count or not all(isinstance(record, dict) for record in records):
+            return False
         names = _Names(self._names.members.copy(), self._names.properties.copy())
-        for record in records:
-            names.add(self._kind, record)
+        names.see(self._kind, records)
+        if not names.fit(self._kind):  # anew: what was seen long ago may be of no use any more
+            names = _Names()
+            names.see(self._kind, records)
         if names == self._names or not names.fit(self._kind):
             return False
         self._names, self._shape = names, _Shape.of(self._kind, names)
