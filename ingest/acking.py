@@ -94,6 +94,8 @@ class Acks:
         counts = Counter[int]()
         for chunk in taken.chunks:
             counts.update(chunk.lines)
+        if len(taken.chunks) > 1:  # each of a slot: who asks for the oldest asks for the first here
+            counts = Counter({line: counts[line] for line in sorted(counts)})
         refused = [refusal.line for refusal in taken.refusals]
         self._seen.update(counts, refused)
         self._open[part].update(counts)

@@ -191,6 +191,8 @@ class Batcher:
         users, keys, news = self._users, chunk.keys, chunk.news
         if news is None and self._familiar > 0:
             self._familiar -= len(chunk)
+            if self._newcomers.here:  # of those who came with a word meanwhile
+                self._meet()
             return None
         if not users or users.keys().isdisjoint(keys):
             trusted = news and self._newcomers.trust(news, keys)

@@ -177,7 +177,8 @@ class Intake:
         The lines themselves are not asked for where the proof is a whole one.
         """
         if proof.whole:
-            yield self._proven(part, numbers, proof)
+            if len(proof):  # there may be nothing between two rows that make no record
+                yield self._proven(part, numbers, proof)
             return
         for start in range(0, len(lines), SLICE_LINES):
             stop = start + SLICE_LINES

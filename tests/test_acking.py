@@ -116,6 +116,21 @@ def test_messages_of_other_parts_are_others() -> None:
     assert (acks.oldest(0), acks.oldest(1)) == (7, None)
 
 
+def test_the_oldest_message_is_the_first_whatever_its_records_are() -> None:
+    """Also where records are sorted by kind, for all of them are of different users."""
+    lines = [
+        dumps({"event": {"external_id": f"e{n}", "name": "x", "time": "2026-01-01T00:00:00Z"}})
+        if n % 2
+        else dumps({"attributes": {"external_id": f"a{n}", "n": n}})
+        for n in range(1, 7)
+    ]
+    acks = Acks(lambda part, lines, bad: None)
+    for taken in judged(Intake(IntakeRules()), Block(0, b"\n".join(lines), 1, 0), 0.0):
+        assert len(taken.chunks) == 2
+        acks.took(0, taken)
+    assert acks.oldest(0) == 1
+
+
 def test_a_message_is_bad_if_nothing_of_it_was_delivered() -> None:
     """Rejected or failed counts as bad, a warning or a doubt does not; one good one is enough."""
     verdicts: dict[int, list[str | None]] = {

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import batcher as batcher_module
+from ingest import newcomers
 from ingest.batcher import LEFT_OUT_BATCHES, RECORD_OVERHEAD, Batcher
 from ingest.newcomers import Lately
 from ingest.profiles import Caps
 from ingest.queues import Rows
-from ingest.records import WHOLE, Batch, Chunk, Joined, Partition, UserKey
+from ingest.records import WHOLE, Batch, Chunk, Joined, News, Partition, UserKey
 from tests.packing import OVERHEAD, PARTITIONS, Toy, check_items, chunk_of, drain, mixed
 
 PER_ARRAY = Caps((75, 75, 75), 225, 4_000_000)
@@ -50,20 +52,45 @@ chunks_of = st.lists(st.tuples(st.sampled_from(PARTITIONS), rows_of), max_size=8
     choices=st.lists(
         st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.integers(0, 7)), max_size=80
     ),
+    told=st.lists(st.booleans(), min_size=8, max_size=8),
+    memory=st.tuples(st.integers(0, 60), st.integers(1, 9), st.integers(0, 60)),
 )
 def test_laws_of_packing(
     chunks: list[tuple[Partition, list[tuple[int, str, int]]]],
     caps: list[Caps],
     folding: Toy | None,
     choices: list[tuple[int, bool, bool, int]],
+    told: list[bool],
+    memory: tuple[int, int, int],
 ) -> None:
-    """Whatever comes, is taken and settled in whatever order, laws 1, 2 and 4 hold."""
+    """Whatever comes, is taken and settled in whatever order, laws 1, 2 and 4 hold.
+
+    Of some chunks it is `told` that their users are new, by who remembers as many as `memory` says.
+    """
+    familiar, least, span = memory
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batcher_module, "FAMILIAR", familiar)
+        patch.setattr(newcomers, "LEAST", least)
+        check_laws(chunks, caps, folding, choices, told, Lately(span))
+
+
+def check_laws(
+    chunks: list[tuple[Partition, list[tuple[int, str, int]]]],
+    caps: list[Caps],
+    folding: Toy | None,
+    choices: list[tuple[int, bool, bool, int]],
+    told: list[bool],
+    lately: Lately,
+) -> None:
+    """Pack, take and settle as chosen, and look at every batch."""
     batcher = Batcher(slots=3, overhead=OVERHEAD, folding=folding)
     waiting, first = [], 0
     user_of: dict[int, UserKey] = {}
     partition_of: dict[int, Partition] = {}
-    for partition, rows in chunks:
-        waiting.append(chunk_of(rows, first, partition))
+    for (partition, rows), says in zip(chunks, told, strict=False):
+        chunk = chunk_of(rows, first, partition)
+        news = lately.came((chunk.keys,), len(chunk)) if says else None
+        waiting.append(msgspec.structs.replace(chunk, news=news))
         partition_of |= dict.fromkeys(range(first, first + len(rows)), partition)
         user_of |= {first + i: user for i, (_, user, _) in enumerate(rows)}
         first += len(rows)
@@ -256,6 +283,19 @@ def test_the_short_way_packs_what_the_long_one_does(
             for one in batchers
         ]
         assert told[1:] == told[:1] * 3
+
+
+def test_who_is_trusted_is_met_before_anybody_without_a_word() -> None:
+    """Also while nobody is taken for a newcomer, for one came back."""
+    batcher = Batcher(slots=3, overhead=OVERHEAD)
+    batcher.add(chunk_of([(0, "a", 20), (0, "a", 20)]))
+    told = chunk_of([(0, "x", 20), (0, "y", 20)], 2)
+    batcher.add(msgspec.structs.replace(told, news=News(0, 0)))
+    batcher.add(chunk_of([(0, "x", 20), (0, "z", 20)], 4))
+    seen: list[UserKey] = []
+    while (batch := batcher.take(Caps((2, 2, 2), 2, 4_000_000), partial=True)) is not None:
+        seen += sorted(batch.users(), key=str)
+    assert sorted(seen, key=str) == ["a", "x", "y", "z"]
 
 
 def test_what_is_cut_in_two_by_chunks_is_packed_at_once() -> None:

@@ -20,7 +20,7 @@ from ingest.forms import TOO_LONG_LINE
 from ingest.intake import SLICE_LINES, Intake, IntakeRules
 from ingest.proofs import Proof
 from ingest.records import KIND_UNKNOWN, KINDS, ordinal_of, part_of, position
-from ingest.sources.base import Block
+from ingest.sources.base import Block, Unfit
 from ingest.taken import Refusal, Taken, Warned
 from tests.intake_lines import GOOD, RULES, WHEN, formed, mixtures, plain, records
 
@@ -365,3 +365,19 @@ def test_credentials_do_not_get_in() -> None:
         for name in ("api_key", "app_group_id", "company_secret"):
             verdicts = one(dumps({name: "sesame", **body}), kind="attributes")
             assert b"sesame" not in repr(verdicts).encode()
+
+
+@pytest.mark.parametrize("good", [b'{"external_id":"u%d"}', b'{"external_id":"u%d","n":{"$x":1}}'])
+def test_rows_that_make_no_record_may_stand_side_by_side(good: bytes) -> None:
+    """First, last and one after the other, of a block that was proven: no chunk is empty."""
+    lines = [good % n for n in range(3)]
+    unfit = tuple(Unfit(n, "row", "", "too short", b"x", table=True) for n in (1, 2, 4, 6, 7))
+    numbers = [3, 5, 8]
+    block = Block(0, b"\n".join(lines), 1, 9, line_numbers=numbers, unfit=unfit, next_line=9)
+    intake = Intake(IntakeRules(kind="attributes"))
+    assert intake.prover is not None
+    everything = list(reading.judged(intake, block.proven(intake.prover), 0.0))
+    assert all(len(chunk) for taken in everything for chunk in taken.chunks)
+    found = Verdicts(everything)
+    ended = [row[-1] for row in found.rows] + [refusal.line for refusal in found.refusals]
+    assert sorted(ended) == list(range(1, 9))
