@@ -86,6 +86,18 @@ def alike(lines: Sequence[bytes]) -> Plainest | None:
     return first if same else None
 
 
+def bare_records(lines: Sequence[bytes], whole: bytes) -> Joined | None:
+    """Return lines as they are, joined with commas; None if one is not between braces.
+
+    `whole` is them joined with newlines, of which none is left where each line ends with a brace
+    and the next one begins with one.
+    """
+    if not (whole.startswith(b"{") and whole.endswith(b"}")):
+        return None
+    data = whole.replace(b"}\n{", b"},{")
+    return None if NEWLINE in data else Joined(data, bounds_of(lines))
+
+
 def by_mark(all: Lines) -> Iterable[Lines]:
     """Sort lines by a byte in which the plainest envelopes differ; the order within stays."""
     try:

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ingest.codec import DecodeError, typed
 from ingest.forms import JSON_SPACE, flagged
-from ingest.plainest import NEWLINE, Lines, Plainest, alike, by_mark, by_opening
+from ingest.plainest import NEWLINE, Lines, Plainest, alike, bare_records, by_mark, by_opening
 from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Alike, Proof
 from ingest.records import (
     ATTRIBUTES,
@@ -146,13 +146,37 @@ class Prover:
             some = [lines[row] for row in rows]
             whole = NEWLINE.join(some)
         so_far = _SoFar()
-        odd = self._prove_plainest(so_far, rows, some, whole, longest)
-        if odd.rows:
-            self._prove_odd(so_far, odd)
+        if not self._prove_bare(so_far, rows, some, whole, longest):
+            odd = self._prove_plainest(so_far, rows, some, whole, longest)
+            if odd.rows:
+                self._prove_odd(so_far, odd)
         proof = so_far.proof(len(lines))
         if not proof.whole:
             _keep_opened(proof, lines, so_far.opened)
         return proof
+
+    def _prove_bare(
+        self,
+        so_far: _SoFar,
+        rows: Sequence[int],
+        lines: Sequence[bytes],
+        whole: bytes,
+        longest: int,
+    ) -> bool:
+        """Prove lines that are records themselves; return whether all of them are, and look alike.
+
+        A shape has an external id, so none is an envelope; with a payload it may be a CDI row.
+        """
+        slot = self._bare
+        if slot is None or not lines or alike(lines) is not None or b'"payload"' in whole:
+            return False
+        if (joined := bare_records(lines, whole)) is None:
+            return False
+        shaped = self._shapes[slot].proven(joined.data, len(lines), longest)
+        if shaped is None:
+            return False
+        self._accept(so_far, slot, rows, joined, shaped)
+        return True
 
     def _prove_plainest(
         self,

@@ -185,6 +185,20 @@ def test_spaces_as_many_encoders_put_them_go_the_fast_way(kind: str) -> None:
     assert spread(proof)[3][1] == json.dumps(GOOD[kind] | {"external_id": "u3"}).encode()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bare_lines_that_look_alike_are_proven_by_their_shape(kind: str) -> None:
+    """As they are; one that ends elsewhere is for the other ways."""
+    lines = [plain("bare", kind, n) for n in range(30)]
+    prover = Prover(kind, largest=4_000_000, update_existing_only=False)
+    assert spread(prover.prove(lines)) == [
+        (KINDS.index(kind), line, f"user-{n}") for n, line in enumerate(lines)
+    ]
+    spaced = [*lines, b" " + plain("bare", kind, 30) + b" ", plain("enveloped", "event", 31)]
+    assert keys_of(prover.prove(spaced)) == [f"user-{n}" for n in range(32)]
+    halves = [lines[0] + lines[1][:-1], b"}", *lines[2:]]
+    assert doubtful(prover.prove(halves)) == [0, 1]
+
+
 def test_a_payload_makes_a_bare_line_doubtful() -> None:
     """It may be a CDI row."""
     row = dumps({"external_id": "u", "payload": "{}"})
