@@ -182,3 +182,12 @@ def test_what_is_sent_keeps_the_rules_of_the_destination(record: dict[str, Any])
                     assert is_slug(plain)
                 assert "" not in list(values_in(piece))
                 assert kind == "attributes" or None not in list(values_in(piece))
+
+
+def test_what_was_not_judged_is_translated_whatever_its_age() -> None:
+    """Its age is no matter of how it is written."""
+    old = EVENT | {"time": "2001-02-03T04:05:06Z"}
+    fragment = json.dumps(old).encode()
+    encoded = schema_of().encode(Found("event", old, fragment), old)
+    piece, record = json.loads(encoded.fragment)
+    assert (piece["time"], record) == (old["time"], old)
