@@ -270,3 +270,10 @@ def test_records_of_another_partition_begin_a_chunk() -> None:
     lines = [b'{"email": "a@b", "subscription_state": "%b"}' % state.encode() for state in states]
     (taken,) = Intake(IntakeRules(), RowSchema(ROWS["email-status"])).take(0, lines, 1)
     assert [len(chunk) for chunk in taken.chunks] == [2, 1]
+
+
+def test_a_column_alone_makes_no_dead_letter() -> None:
+    """It is a field like any other, and the row says that it knows none such."""
+    (found,) = RowSchema(ROWS["delete"]).read(b'{"column":"x","external_ids":"u"}', None)
+    assert isinstance(found, Found)
+    assert found.record == {"column": "x", "external_ids": "u"}
