@@ -146,8 +146,9 @@ class Prover:
             some = [lines[row] for row in rows]
             whole = NEWLINE.join(some)
         so_far = _SoFar()
-        if not self._prove_bare(so_far, rows, some, whole, longest):
-            odd = self._prove_plainest(so_far, rows, some, whole, longest)
+        together = Lines(rows, some, whole)
+        if some and not self._prove_bare(so_far, together, longest):
+            odd = self._prove_plainest(so_far, together, longest)
             if odd.rows:
                 self._prove_odd(so_far, odd)
         proof = so_far.proof(len(lines))
@@ -155,49 +156,33 @@ class Prover:
             _keep_opened(proof, lines, so_far.opened)
         return proof
 
-    def _prove_bare(
-        self,
-        so_far: _SoFar,
-        rows: Sequence[int],
-        lines: Sequence[bytes],
-        whole: bytes,
-        longest: int,
-    ) -> bool:
+    def _prove_bare(self, so_far: _SoFar, all: Lines, longest: int) -> bool:
         """Prove lines that are records themselves; return whether all of them are, and look alike.
 
         A shape has an external id, so none is an envelope; with a payload it may be a CDI row.
+        `longest` is a bound of the bytes of each.
         """
         slot = self._bare
-        if slot is None or not lines or alike(lines) is not None or b'"payload"' in whole:
+        if slot is None or alike(all.lines) is not None or b'"payload"' in all.whole:
             return False
-        if (joined := bare_records(lines, whole)) is None:
+        if (joined := bare_records(all.lines, all.whole)) is None:
             return False
-        shaped = self._shapes[slot].proven(joined.data, len(lines), longest)
+        shaped = self._shapes[slot].proven(joined.data, len(all.lines), longest)
         if shaped is None:
             return False
-        self._accept(so_far, slot, rows, joined, shaped)
+        self._accept(so_far, slot, all.rows, joined, shaped)
         return True
 
-    def _prove_plainest(
-        self,
-        so_far: _SoFar,
-        rows: Sequence[int],
-        lines: Sequence[bytes],
-        whole: bytes,
-        longest: int,
-    ) -> Lines:
+    def _prove_plainest(self, so_far: _SoFar, all: Lines, longest: int) -> Lines:
         """Prove lines that are the plainest envelopes, of one kind each time; return the others.
 
-        `whole` is the lines joined, `longest` a bound of the bytes of each.
+        `longest` is a bound of the bytes of each.
         """
-        if not lines:
-            return Lines()
-        together = Lines(rows, lines, whole)
-        plainest = alike(lines)
-        if plainest is not None and self._prove_alike(so_far, plainest, together, longest):
+        plainest = alike(all.lines)
+        if plainest is not None and self._prove_alike(so_far, plainest, all, longest):
             return Lines()
         left: list[tuple[int, bytes]] = []
-        for marked in by_mark(together):
+        for marked in by_mark(all):
             plainest = alike(marked.lines)
             if plainest is not None and self._prove_alike(so_far, plainest, marked, longest):
                 continue
