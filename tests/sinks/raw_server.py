@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -55,8 +56,10 @@ class RawServer:
 
 
 @asynccontextmanager
-async def serving(talk: Callable[[RawServer], Talk]) -> AsyncIterator[RawServer]:
-    """Serve what `talk` says until the block ends."""
+async def serving(
+    talk: Callable[[RawServer], Talk], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[RawServer]:
+    """Serve what `talk` says until the block ends, over TLS if there is a context for it."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,7 +75,7 @@ async def serving(talk: Callable[[RawServer], Talk]) -> AsyncIterator[RawServer]
             writer.close()
             tasks.discard(task)
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=512)
+    listener = await asyncio.start_server(connected, host, 0, backlog=512, ssl=tls)
     server = RawServer(listener.sockets[0].getsockname()[1])
     try:
         yield server

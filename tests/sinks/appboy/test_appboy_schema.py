@@ -20,6 +20,7 @@ from ingest.sinks.appboy.schema import (
     elements_of,
 )
 from ingest.validation import CODES, Grade, Problem
+from tests.examples import examples
 
 SCHEMA = AppboySchema()
 NOW = 1_700_000_000.0
@@ -358,7 +359,7 @@ def carried(name: str, value: object) -> bool:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(KINDS), records, st.booleans())
 def test_examine_is_total(kind: str, record: dict[str, Any], validate: bool) -> None:
     """Any object has a key or a problem, errors come first, and every code is documented."""
@@ -372,7 +373,7 @@ def test_examine_is_total(kind: str, record: dict[str, Any], validate: bool) -> 
         assert problem.reason
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(KINDS), records)
 def test_nothing_that_cannot_be_carried_is_judged_good(kind: str, record: dict[str, Any]) -> None:
     """A record without an error names its user by id or tokens, and holds flat values."""
@@ -395,7 +396,7 @@ def test_nothing_that_cannot_be_carried_is_judged_good(kind: str, record: dict[s
         assert not any(isinstance(value, (dict, list)) for value in properties.values())
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(records)
 def test_what_is_left_of_a_mended_record_is_carried(record: dict[str, Any]) -> None:
     """`--on-bad-field drop` sends what Appboy carries, and says what it dropped."""
