@@ -51,12 +51,14 @@ START = "import of one record"
 LINKS = (Link(0.02), Link(0.2), Link(1.0), Link(0.2, 0.1))
 
 
-def share_used(arrivals: Sequence[float], allowed: float, since: float) -> float:
+def share_used(arrivals: Sequence[float], allowed: float, since: float, refused: int = 0) -> float:
     """Return the share of the allowance that was used from `since` on, in whole seconds.
 
     `arrivals` are sorted; the last one ends what is looked at, so that a run which has nothing left
-    to send is not blamed for it. With less than a second of it all of it counts.
+    to send is not blamed for it. What was `refused` goes again a round trip later, when nothing
+    else may be left: as many of the last are not looked at. With less than a second all counts.
     """
+    arrivals = arrivals[: len(arrivals) - min(refused, len(arrivals) - 1)]
     last = arrivals[-1]
     span = last - since
     if span <= 0:
@@ -144,7 +146,7 @@ def _import(path: Path, requests: int, each: int, link: Link) -> Sample:
         sample = imported(path, records, null.url, "--rate", LIMIT, *caps)
     arrivals, refused = null.came["arrivals"], null.came["refused"]
     more = {
-        "share": share_used(sorted(arrivals), ALLOWED, WARM_UP * link.latency),
+        "share": share_used(sorted(arrivals), ALLOWED, WARM_UP * link.latency, refused),
         "refused": refused / (len(arrivals) + refused),
         "in flight": null.came["most_in_flight"] / (ALLOWED * link.latency),
     }

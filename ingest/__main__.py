@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+
+from ingest.sources import early
 
 INTERRUPTED = 130
 """The exit status of an interrupted process, by the shells' convention: 128 + SIGINT."""
@@ -11,6 +14,15 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line; end with one sentence where its packages are missing."""
     try:
+        _run()
+    finally:
+        early.let_go()
+
+
+def _run() -> None:
+    try:
+        early.begin(sys.argv[1:])
+        gc.disable()  # till all that stays is imported
         from ingest.cli.main import cli
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
@@ -21,7 +33,7 @@ def main() -> None:
         print(f"ingest: {missing}", file=sys.stderr)
         sys.exit(missing.exit_status)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)  # importing takes a moment, and nothing was begun
+        sys.exit(INTERRUPTED)  # importing takes a moment, and nothing was sent
     cli()
 
 

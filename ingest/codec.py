@@ -25,6 +25,17 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
     return orjson.loads(data)
 
 
+def is_utf8(data: bytes) -> bool:
+    """Tell whether bytes are UTF-8."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def dumps(value: Any) -> bytes:
     """Encode a value, or a Struct, compactly as UTF-8. Raises `TypeError` for anything else."""
     return orjson.dumps(value, default=msgspec.to_builtins)
@@ -43,8 +54,9 @@ def verbatim(encoded: bytes) -> Any:
 def typed(shape: type[T]) -> Decoder[T]:
     """Return a decoder that reads JSON straight into `shape` and checks its constraints in C.
 
-    Its errors are `DecodeError` (not JSON) and `ValidationError` (a wrong shape).
-    Bytes inside of a `Raw` are checked to be JSON, not to be UTF-8.
+    Its errors are `DecodeError` (not JSON), `ValidationError` (a wrong shape), and
+    `UnicodeDecodeError` for a string that is not UTF-8. Bytes inside of a `Raw` are checked to be
+    JSON, not to be UTF-8.
     """
     return Decoder(shape)
 

@@ -2,7 +2,7 @@
 
 Decides by what the rate needs (rate times round-trip time), and by what the destination bears:
 fewer after a 429, a 5xx, a time-out or when answers take twice as long as they could; more again as
-answers come (additive increase, multiplicative decrease).
+answers come (multiplicative decrease; additive increase, or by the clock where that is faster).
 
 A pure state machine: told what was sent and answered and when, it answers with a number. It does
 not know what a request is, and it does not hold anyone back.
@@ -41,6 +41,26 @@ LATE: Final = 0.05
 FACTORS: Final[dict[Verdict, float]] = {"throttled": 0.9, "unavailable": 0.7, "unanswered": 0.7}
 """What a bad answer leaves of the limit. A 429 is about rate, not about concurrency: gently."""
 
+STRAY: Final = 0.01
+"""Share of answers that may be 429s and cut nothing: what strays over the edge of a window, of
+which the law grants as many."""
+
+STRAYING: Final = 5.0
+"""Seconds of the rate of which those may come together: a process that was not let run for 50 ms
+sends a twentieth of a second's requests late."""
+
+CURVE: Final = 0.4
+"""Requests per second cubed: how steeply it comes back to what it had, and beyond, whatever the
+round trip is (CUBIC, RFC 9438). One more per round trip is faster below 100 ms; at 1 s it would
+take a quarter of an hour to come back to 1,000."""
+
+STEEPEST: Final = 1 / 8
+"""Of the limit, what the curve adds per round trip at most: a queue shows a round trip late."""
+
+MOST_CAUTIOUS: Final = 4.0
+"""Times as long as the curve takes at most. Each bad answer that cuts doubles it, until what the
+rate needs was reached again: where so many are never borne, that is tried seldom."""
+
 SLOW: Final = 2.0
 SLOW_FLOOR: Final = 0.025
 """Answers are slow, smoothed, above twice the least round trip and 25 ms. On a loopback they wait
@@ -67,7 +87,12 @@ STALLS: Final = 64
 """Times that our own loop was late which are remembered; older answers are not excused."""
 
 MEMORY: Final = 15.0
-"""Seconds of each of the two spans over which the least round trip is taken: 15 to 30 s in all."""
+MEMORY_TRIPS: Final = 30.0
+"""Seconds of each of the two spans over which the least round trip is taken (15 to 30 s in all), or
+round trips where those are longer: a queue has to be found and emptied before it is forgotten."""
+
+EARLIEST: Final = 1e-3
+"""Seconds that a round takes at least: what came at once came in a turn of our own loop."""
 
 
 class Fixed:
@@ -99,7 +124,11 @@ class InFlight:
         self.rate = rate
         self.most = most
         self._limit: float = min(FIRST, most)
-        self._threshold = math.inf  # up to here it doubles per round trip, above it adds one
+        self._threshold = math.inf  # up to here it doubles per round trip, above it goes slowly
+        self._had = 0.0  # what was borne before it was cut
+        self._centre: float | None = None  # when the curve is back there; None before it began
+        self._caution = 1.0
+        self._credit = 0.0  # 429s that may come and cut nothing
         self.out = 0
         """Attempts that are not answered."""
         self._successes = 0
@@ -112,7 +141,9 @@ class InFlight:
         self._span_ends = math.inf
         self._round: list[float] = []
         self._round_size = FIRST
+        self._round_began = -math.inf
         self._rounds = 0
+        self._flow = 0.0  # answers a second in the last round
 
     def allowed(self, now: float) -> int:
         """Return how many requests may be in flight, at least 1."""
@@ -132,20 +163,26 @@ class InFlight:
         self.out = max(0, self.out - 1)
         fresh = now - rtt >= self._cut_at  # sent since the last cut, hence not its cause
         if verdict != "ok":
-            if fresh:
-                self._cut(now, self._limit * FACTORS[verdict])
+            if fresh and not (verdict == "throttled" and self._strayed()):
+                if self._ok_since_cut:
+                    self._caution = min(MOST_CAUTIOUS, 2 * self._caution)
+                self._cut(now, self._limit * FACTORS[verdict], self._limit)
             return
         self._ok_since_cut = True
+        self._credit = min(self._credit + STRAY, self._strays)
         self._measure(now, rtt, fresh, was_out)
         self._successes += 1
         if self._successes == 1 and math.isfinite(self.rate):
             self._limit = max(self._limit, self._ceiling())
         elif fresh and self._is_slow():
-            working = was_out * self.least_rtt / self._theirs
-            self._cut(now, min(self._limit, max(FIRST, working * DRAIN)))
+            working = self._working(was_out)
+            self._cut(now, min(self._limit, max(FIRST, working * DRAIN)), working)
         elif 2 * was_out >= self._limit:  # an unused limit was not put to the test
-            step = 1.0 if self._limit < self._threshold else 1 / self._limit
-            self._limit = min(self._limit + step, self._ceiling())
+            step = 1.0 if self._limit < self._threshold else self._step(now)
+            ceiling = self._ceiling()
+            self._limit = min(self._limit + step, ceiling)
+            if self._limit == ceiling:
+                self._caution = 1.0
 
     @property
     def least_rtt(self) -> float:
@@ -166,20 +203,51 @@ class InFlight:
         needed = min(FASTEST, self.rate) * (rtt * HEADROOM + LATE)
         return min(self.most, max(FIRST, math.ceil(needed)))
 
+    @property
+    def _strays(self) -> float:
+        """How many 429s may stray at once: none where no rate tells how many are normal."""
+        return STRAYING * STRAY * min(FASTEST, self.rate) if math.isfinite(self.rate) else 0.0
+
+    def _strayed(self) -> bool:
+        """Whether a 429 is one of those that stray over the edge of a window: few among many."""
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+    def _step(self, now: float) -> float:
+        """Return what one answer adds above the threshold: a round trip's share of 1, or more."""
+        if self._centre is None:
+            takes = math.cbrt(max(0.0, self._had - self._limit) / CURVE)
+            self._centre = now + takes * self._caution
+        aim = self._had + CURVE * ((now - self._centre) / self._caution) ** 3
+        return max(1 / self._limit, min(STEEPEST, (aim - self._limit) / self._limit))
+
     def _is_slow(self) -> bool:
         return self._theirs > SLOW * self.least_rtt + SLOW_FLOOR
 
-    def _cut(self, now: float, limit: float) -> None:
+    def _working(self, was_out: int) -> float:
+        """Return how many the destination works on at a time, where more than that wait there.
+
+        While more and more are sent, round trips tell of a time when fewer were out; what is
+        answered in a second does not. A lull makes that too little, but no lull halves a round.
+        """
+        seen = was_out * self.least_rtt / self._theirs
+        return max(seen / 2, min(seen, self._flow * self.least_rtt))
+
+    def _cut(self, now: float, limit: float, had: float) -> None:
         self._limit = max(1.0, limit)
         if self._ok_since_cut:  # in an outage the first cut says how far to come back fast
-            self._threshold = self._limit
+            self._threshold, self._had = self._limit, had
             self._ok_since_cut = False
+        self._centre = None
+        self._credit = 0.0
         self._cut_at = now
 
     def _measure(self, now: float, rtt: float, fresh: bool, was_out: int) -> None:
         if now >= self._span_ends or math.isinf(self._span_ends):
             self._least = [self._least[1], math.inf]
-            self._span_ends = now + MEMORY
+            self._span_ends = now + max(MEMORY, MEMORY_TRIPS * rtt)
         if not fresh and self._smoothed is not None:
             return
         theirs = rtt
@@ -198,5 +266,6 @@ class InFlight:
             if self._rounds:  # the first answers of all are the fast ones of those in flight
                 self._least[1] = min(self._least[1], sum(self._round) / len(self._round))
             self._rounds += 1
-            self._round_size = max(FIRST, was_out)
+            self._flow = len(self._round) / max(now - self._round_began, EARLIEST)
+            self._round_size, self._round_began = max(FIRST, was_out), now
             self._round.clear()

@@ -80,6 +80,14 @@ SHARED: Final = 60.0
 """Share of a window by which arrivals stray into it from its neighbours, and seconds for which it
 is not ours alone once more than that was not ours."""
 
+TOO_MANY: Final = 0.1
+"""Share of a window of which the 429s are believed that they came from one that is over, as its end
+was told: our own limits let no more than that arrive so late. More, and some clock is wrong."""
+
+SAVED: Final = 4
+"""Windows of which what did not stray may stray later, at once: a process that was not let run for
+50 ms sends a twentieth of a second's requests late. On average it stays at the same share."""
+
 RECHECK: Final = 1.0
 """Seconds after which to ask again when only an answer in flight can change the decision."""
 
@@ -113,7 +121,7 @@ class Budget:
     What is sent a period apart may arrive up to `arrival_slack` seconds closer. A few among
     thousands do not matter; where one request fills a window, its neighbour in the same window is
     twice the limit. So windows and paces are counted over that much longer, and a bucket keeps
-    back what flows into it meanwhile.
+    back what flows into it in some such times, of which it can afford more.
 
     With `vouched` somebody says that the destination takes as much as the limits let go. Then, or
     where its answers say so, that is not approached step by step, before a 429 shows otherwise.
@@ -144,7 +152,7 @@ class Budget:
         self._window_limit: int | None = None
         self._roomy = False  # whether that has room for all that our own limits let go
         self._shared_until = -math.inf  # others take so much of it that our limits do not do
-        self._strays = 0
+        self._strays = 0.0
         self._ours = self._ours_before = 0.0  # the most that we sent in a period: now, and before
         self._announced: int | None = None  # the limit that the last good answer told
         self._asked: tuple[float, int] = (1, 0)
@@ -218,7 +226,12 @@ class Budget:
             return
         rounded = wait % 1 == 0
         wait = min(wait, HOUR) or resets_in
-        if not wait and self._roomy and word.reset_in is not None and self._is_over(now, sent):
+        if (
+            not wait
+            and self._roomy
+            and word.reset_in is not None
+            and self._is_over(word, now, sent)
+        ):
             return  # its window is over, and we are not the reason
         if not wait:
             if (now if sent is None else sent) < self._held_until:
@@ -331,6 +344,7 @@ class Budget:
             if self._roomy:
                 self._mind_others(word, now)
         if not resets_in:
+            self._hear_late(word, now)
             return 0.0
         resets_at = now + resets_in
         known = self._window if self._window and now < self._window.resets_at else None
@@ -341,13 +355,28 @@ class Budget:
             resets_at = min(resets_at, same.resets_at)
         if word.remaining is not None:
             remaining = min(word.remaining, same.remaining) if same else word.remaining
-            self._window = _ServerWindow(remaining, resets_at)
             if not same:
-                self._strays = 0
+                self._save_strays()
                 self._ours, self._ours_before = 0.0, self._ours
+            self._window = _ServerWindow(remaining, resets_at)
             if not remaining:
                 self._hold(now, resets_at - now, jitter)
         return resets_at - now
+
+    def _hear_late(self, word: ServerWord, now: float) -> None:
+        """Note a window that was over before the word of it came: it holds nobody any more.
+
+        Where answers take longer than windows that is so of all of them, and only so it is known
+        when each of them ended.
+        """
+        if word.remaining is None or not word.over_for:
+            return
+        ended, latest = now - word.over_for, self._window
+        if latest is None or ended > latest.resets_at + SAME_WINDOW:
+            self._save_strays()
+            self._window = _ServerWindow(word.remaining, ended)
+        elif ended > latest.resets_at - SAME_WINDOW:
+            latest.remaining = min(latest.remaining, word.remaining)
 
     def _has_room(self, word: ServerWord) -> bool:
         """Whether a window that is told takes what our shortest lets go, and is no longer."""
@@ -370,11 +399,20 @@ class Budget:
         if self._strays > strays or used > min(half, ours) + strays:
             self._shared_until = now + SHARED
 
-    def _is_over(self, now: float, sent: float | None) -> bool:
-        """Whether a request was sent in a window that we knew, and that is ours alone."""
+    def _save_strays(self) -> None:
+        """Let as many more stray as one window may have, for another one has begun."""
+        each = STRAY * (self._window_limit or 0) if self._window else 0.0
+        self._strays = max(-SAVED * each, self._strays - each)
+
+    def _is_over(self, word: ServerWord, now: float, sent: float | None) -> bool:
+        """Whether a request was sent in a window that we knew, and that is ours alone.
+
+        Or one that others use too, where it was told when it ended: what is left is counted then.
+        """
         window = self._window
         known = window is not None and (sent is None or sent < window.resets_at)
-        return known and now >= self._shared_until
+        told = word.over_for > 0 and self._strays <= TOO_MANY * (self._window_limit or 0)
+        return known and (told or now >= self._shared_until)
 
     def _hold(self, now: float, wait: float, jitter: float) -> None:
         """Let nothing go for `wait` seconds and a little longer; an earlier hold may be longer."""

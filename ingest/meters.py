@@ -19,6 +19,11 @@ SECOND: Final = 1.0
 GRANULES: Final = 1024
 """A window's log keeps a thousandth of the period as one entry: 0.1 % of precision, 1 k entries."""
 
+BUCKET_SLACKS: Final = 20
+"""Slacks whose inflow a bucket keeps back. The first requests may be late by far more than the next
+ones (connections are opened, a far end is cold), and the far end's bucket fills from then on. The
+reserve only delays the end of a burst: unlike a window's slack it costs nothing of what lasts."""
+
 EPSILON: Final = 1e-9
 """Tokens; what rounding may cost a bucket that was waited for exactly."""
 
@@ -131,12 +136,15 @@ class Pace:
 
 
 def meter_of(limit: RateLimit, slack: float) -> Window | Bucket | Pace:
-    """Return the meter of a limit that counts over `slack` seconds more than it says."""
+    """Return the meter of a limit that counts over `slack` seconds more than it says.
+
+    A bucket counts over `BUCKET_SLACKS` of them.
+    """
     match limit:
         case WindowLimit(amount, period):
             return Window(amount, period + slack)
         case BucketLimit(rate, burst):
-            return Bucket(rate, burst, slack)
+            return Bucket(rate, burst, BUCKET_SLACKS * slack)
         case PaceLimit(rate):
             return Pace(rate, SECOND + slack)
         case _ as unreachable:

@@ -42,15 +42,15 @@ class Lately:
 
         None if two of them, or one of them and one of those that came lately, are of one user.
         """
-        users = set[UserKey]().union(*keys)
+        columns = tuple(keys)
         serial = self._serial
         self._serial += records
-        new = self._users.isdisjoint(users) and self._before.isdisjoint(users)
         if len(self._users) >= self._span:
             self._before, self._first_before = self._users, self._first
             self._users, self._first = set(), serial
-        self._users |= users
-        if not new or len(users) < records:
+        known = len(self._users)
+        self._users.update(*columns)
+        if len(self._users) < known + records or not all(map(self._before.isdisjoint, columns)):
             return None
         return News(serial, serial - self._first_before)
 
@@ -92,7 +92,7 @@ class Newcomers:
             if generation.since is not None:
                 if generation.since < reaches:
                     return None
-            elif not generation.users.isdisjoint(keys):
+            elif generation.users and not generation.users.isdisjoint(keys):
                 return None
         newest = self._generations[-1]
         if not newest.here:

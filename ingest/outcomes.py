@@ -240,7 +240,8 @@ class ServerWord(msgspec.Struct, frozen=True):
     """What the headers say about pace. Every time is in seconds from the answer on.
 
     `retry_after` and `reset_in` lie in 0..`MAX_WAIT`; `limit` is at least 1, `remaining` at least
-    0. None means: not said, or nonsense.
+    0. None means: not said, or nonsense. `over_for` lies in 0..`MAX_WAIT` too: since when the
+    window is over, where a moment was told that is past. An answer takes its time.
     """
 
     throttled: bool
@@ -248,6 +249,7 @@ class ServerWord(msgspec.Struct, frozen=True):
     limit: int | None
     remaining: int | None
     reset_in: float | None
+    over_for: float = 0.0
 
 
 _NUMBER: Final = re.compile(r"\s*([+-]?[0-9]{1,15}(?:\.[0-9]{0,9})?)\s*")
@@ -268,12 +270,14 @@ def server_word(response: Response, headers: Mapping[str, str] | None = None) ->
     other = _wait(headers.get("x-ratelimit-retry-after"), headers, response.at)
     if after is None or (other is not None and other > after):
         after = other
+    ends_in = None if reset is None else _from_now(reset, headers, response.at)
     return ServerWord(
         throttled=response.status == 429,
         retry_after=after,
         limit=int(limit) if limit is not None and limit >= 1 else None,
         remaining=max(0, int(remaining)) if remaining is not None else None,
-        reset_in=None if reset is None else _from_now(reset, headers, response.at),
+        reset_in=None if ends_in is None else _clamp(ends_in),
+        over_for=_clamp(-ends_in) if ends_in and reset and reset >= EPOCH_FLOOR else 0.0,
     )
 
 
@@ -301,11 +305,11 @@ def _wait(text: str | None, headers: Mapping[str, str], at: float) -> float | No
         if number is None:
             return None
         return _clamp(number - _server_time(headers, at))
-    return _from_now(number, headers, at)
+    return _clamp(_from_now(number, headers, at))
 
 
 def _from_now(number: float, headers: Mapping[str, str], at: float) -> float:
-    return _clamp(number - _server_time(headers, at) if number >= EPOCH_FLOOR else number)
+    return number - _server_time(headers, at) if number >= EPOCH_FLOOR else number
 
 
 def _server_time(headers: Mapping[str, str], at: float) -> float:

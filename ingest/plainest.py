@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from itertools import compress
 from operator import itemgetter
 from typing import Final
@@ -21,11 +22,46 @@ NEWLINE: Final = b"\n"
 
 
 class Lines(msgspec.Struct):
-    """Some lines, their indices, and all of them joined, if somebody did that."""
+    """Some lines, their indices, and all of them as one text, where somebody has it.
+
+    Each of them ends with so many bytes of a newline: with the one, or with none.
+    """
 
     rows: Sequence[int] = ()
     lines: Sequence[bytes] = ()
-    whole: bytes = b""
+    text: bytes = b""
+    ends: int = 0
+
+    @classmethod
+    def of(cls, lines: Sequence[bytes]) -> Lines:
+        """Return lines, none of which holds a newline."""
+        return cls(range(len(lines)), lines, NEWLINE.join(lines))
+
+    @classmethod
+    def of_text(cls, text: bytes) -> Lines:
+        """Return the lines of a text; each keeps its newline, the last one gets one."""
+        text = text if text.endswith(NEWLINE) else text + NEWLINE
+        # What splits a text looks at one byte after the other; what reads lines does not.
+        lines = BytesIO(text).readlines()
+        return cls(range(len(lines)), lines, text, len(NEWLINE))
+
+    def whole(self) -> bytes:
+        """Return them as a text."""
+        if not self.text:
+            self.text = (b"" if self.ends else NEWLINE).join(self.lines)
+        return self.text
+
+    def without_ends(self) -> Lines:
+        """Return the same without newlines."""
+        if not self.ends:
+            return self
+        return Lines(self.rows, list(map(_WITHOUT_END, self.lines)), self.text[:-1])
+
+    def picked(self, chosen: Iterable[object]) -> Lines:
+        """Return those at which something true is."""
+        marks = list(chosen)
+        rows, lines = list(compress(self.rows, marks)), list(compress(self.lines, marks))
+        return Lines(rows, lines, ends=self.ends)
 
 
 class Plainest(msgspec.Struct, frozen=True):
@@ -38,20 +74,12 @@ class Plainest(msgspec.Struct, frozen=True):
     opening: bytes
     name: bytes
 
-    def cut(self, lines: Sequence[bytes], whole: bytes) -> Joined | None:
-        """Return the records in lines, joined as `whole`; None if one is no such envelope.
+    def cut(self, all: Lines) -> Joined | None:
+        """Return the records in lines; None if one is no such envelope.
 
-        If each line is JSON, they are the records: where a line ends and the next one begins is
-        replaced by what is between two of them, as often as there is such a place.
+        If each line is JSON, they are the records.
         """
-        if not (whole.startswith(self.opening) and whole.endswith(b"}}")):
-            return None
-        ending = _CLOSING + self.opening
-        data = whole[len(self.opening) - 1 : -1].replace(ending, b"},{")
-        taken_out = len(whole) - len(self.opening) - len(data)
-        if taken_out != (len(lines) - 1) * (len(ending) - len(b"},{")):
-            return None
-        return Joined(data, bounds_of(lines), 1 - len(self.opening))
+        return _cut(all, self.opening, b"}}")
 
     def lone(self, whole: bytes, count: int) -> bool:
         """Whether there is one thing in each of them, unless one has a backslash.
@@ -61,7 +89,7 @@ class Plainest(msgspec.Struct, frozen=True):
         return key_once(whole, self.name, count)
 
 
-_CLOSING: Final = b"}}" + NEWLINE
+_WITHOUT_END: Final = itemgetter(slice(-1))
 _PLAINEST: Final = tuple(
     Plainest(slot, b'{"%b":%b{' % (kind.encode(), space), b'"%b"' % kind.encode())
     for slot, kind in enumerate(KINDS)
@@ -70,7 +98,7 @@ _PLAINEST: Final = tuple(
 _BY_OPENING: Final = {one.opening: one for one in _PLAINEST}
 
 _MARK: Final = itemgetter(2)
-_MARKED: Final = [bytes(int(value == mark) for value in range(256)) for mark in range(256)]
+_MARKED: Final = [bytes(mark) + b"\x01" + bytes(255 - mark) for mark in range(256)]
 """What is at this place of a line tells the kinds of the plainest envelopes from one another, and
 which places of a row of such marks are one of them."""
 
@@ -86,16 +114,30 @@ def alike(lines: Sequence[bytes]) -> Plainest | None:
     return first if same else None
 
 
-def bare_records(lines: Sequence[bytes], whole: bytes) -> Joined | None:
-    """Return lines as they are, joined with commas; None if one is not between braces.
+def bare_records(all: Lines) -> Joined | None:
+    """Return lines as they are, joined with commas; None if one is not between braces."""
+    return _cut(all, b"{", b"}")
 
-    `whole` is them joined with newlines, of which none is left where each line ends with a brace
-    and the next one begins with one.
+
+def _cut(all: Lines, opening: bytes, closing: bytes) -> Joined | None:
+    """Return what is in lines from the last brace of an opening to the first one of a closing.
+
+    None if not each of them begins and ends so: put together again, they are what they were.
     """
-    if not (whole.startswith(b"{") and whole.endswith(b"}")):
+    ending = closing + NEWLINE[: all.ends]
+    inner = list(map(itemgetter(slice(len(opening), -len(ending))), all.lines))
+    if _joined(opening, inner, closing + NEWLINE + opening, ending) != all.whole():
         return None
-    data = whole.replace(b"}\n{", b"},{")
-    return None if NEWLINE in data else Joined(data, bounds_of(lines))
+    shift = len(b"{},") - len(opening) - len(ending)
+    return Joined(_joined(b"{", inner, b"},{", b"}"), bounds_of(all.lines), shift)
+
+
+def _joined(first: bytes, texts: Sequence[bytes], seam: bytes, last: bytes) -> bytes:
+    """Return texts with a seam between, and what is at the ends; they are copied once."""
+    edged = [*texts]
+    edged[0] = first + edged[0]
+    edged[-1] += last
+    return seam.join(edged)
 
 
 def by_mark(all: Lines) -> Iterable[Lines]:
@@ -107,10 +149,7 @@ def by_mark(all: Lines) -> Iterable[Lines]:
     kinds = set(marks)
     if len(kinds) < 2:
         return (all,)
-    chosen = (marks.translate(_MARKED[kind]) for kind in sorted(kinds))
-    return [
-        Lines(list(compress(all.rows, these)), list(compress(all.lines, these))) for these in chosen
-    ]
+    return [all.picked(marks.translate(_MARKED[kind])) for kind in sorted(kinds)]
 
 
 def by_opening(all: Lines) -> Iterable[tuple[Plainest | None, Lines]]:
@@ -121,4 +160,4 @@ def by_opening(all: Lines) -> Iterable[tuple[Plainest | None, Lines]]:
         some_rows, some_lines = groups[plainest_of(line)]
         some_rows.append(row)
         some_lines.append(line)
-    return [(plainest, Lines(*group)) for plainest, group in groups.items()]
+    return [(plainest, Lines(*group, ends=all.ends)) for plainest, group in groups.items()]

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from ingest.codec import DecodeError, typed
+from ingest.codec import DecodeError, is_utf8, typed
 from ingest.forms import JSON_SPACE, flagged
 from ingest.plainest import NEWLINE, Lines, Plainest, alike, bare_records, by_mark, by_opening
 from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Alike, Proof
@@ -50,6 +50,9 @@ def _opened_in(kind: str) -> type[Any]:
     fields = [("head", HEADS[kind], msgspec.field(name=kind))]
     return msgspec.defstruct("_Opened", fields, gc=False, forbid_unknown_fields=True)
 
+
+_PAYLOAD: Final = "payload"
+"""A member of a CDI row, which is no record itself."""
 
 _HEAD: Final = attrgetter("head")
 _EXTERNAL_ID: Final = attrgetter("external_id")
@@ -138,49 +141,66 @@ class Prover:
 
     def prove(self, lines: Sequence[bytes]) -> Proof:
         """Return what is proven of lines; no line may hold a newline."""
-        rows: Sequence[int] = range(len(lines))
-        some, whole = lines, NEWLINE.join(lines)
-        longest = max(map(len, lines), default=0)
-        if not (all(lines) and _is_utf8(whole) and longest <= self._largest):
-            rows = [row for row, line in enumerate(lines) if line and self._may_be(line)]
-            some = [lines[row] for row in rows]
-            whole = NEWLINE.join(some)
+        return self._prove(Lines.of(lines))
+
+    def prove_text(self, text: bytes) -> Proof:
+        """Return what is proven of the lines of a text, the last newline of which is optional."""
+        return self._prove(Lines.of_text(text))
+
+    def _prove(self, all: Lines) -> Proof:
         so_far = _SoFar()
-        together = Lines(rows, some, whole)
-        if some and not self._prove_bare(so_far, together, longest):
-            odd = self._prove_plainest(so_far, together, longest)
-            if odd.rows:
-                self._prove_odd(so_far, odd)
-        proof = so_far.proof(len(lines))
+        longest = max(map(len, all.lines), default=0)
+        fit = longest - all.ends <= self._largest
+        if not (fit and self._prove_together(so_far, all, longest)):
+            self._prove_apart(so_far, all, longest)
+        proof = so_far.proof(len(all.lines))
         if not proof.whole:
-            _keep_opened(proof, lines, so_far.opened)
+            _keep_opened(proof, all.without_ends().lines, so_far.opened)
         return proof
+
+    def _prove_together(self, so_far: _SoFar, all: Lines, longest: int) -> bool:
+        """Prove lines that are of one kind and one form; return whether that could be done.
+
+        `longest` is a bound of the bytes of each, here and elsewhere.
+        """
+        if not all.lines:
+            return True
+        plainest = alike(all.lines)
+        if plainest is not None:
+            return self._prove_alike(so_far, plainest, all, longest)
+        return self._prove_bare(so_far, all, longest)
 
     def _prove_bare(self, so_far: _SoFar, all: Lines, longest: int) -> bool:
         """Prove lines that are records themselves; return whether all of them are, and look alike.
 
         A shape has an external id, so none is an envelope; with a payload it may be a CDI row.
-        `longest` is a bound of the bytes of each.
         """
         slot = self._bare
-        if slot is None or alike(all.lines) is not None or b'"payload"' in all.whole:
+        if slot is None or (joined := bare_records(all)) is None:
             return False
-        if (joined := bare_records(all.lines, all.whole)) is None:
+        shapes = self._shapes[slot]
+        shaped = None
+        if not shapes.knows(_PAYLOAD):
+            shaped = shapes.proven(joined.data, len(all.lines), longest)
+        if shaped is None or shapes.knows(_PAYLOAD):
             return False
-        shaped = self._shapes[slot].proven(joined.data, len(all.lines), longest)
-        if shaped is None:
-            return False
-        self._accept(so_far, slot, all.rows, joined, shaped)
+        self._accept(so_far, slot, all.rows, joined, shaped.heads, shaped.keys)
         return True
 
-    def _prove_plainest(self, so_far: _SoFar, all: Lines, longest: int) -> Lines:
-        """Prove lines that are the plainest envelopes, of one kind each time; return the others.
+    def _prove_apart(self, so_far: _SoFar, all: Lines, longest: int) -> None:
+        """Prove what can be of lines that are not all alike, or not all right."""
+        some = all
+        if not (self._may_all_be(all, longest) and is_utf8(all.whole())):
+            all = all.without_ends()
+            some = all.picked(line and self._may_be(line) for line in all.lines)
+            if self._prove_together(so_far, some, longest):
+                return
+        odd = self._prove_plainest(so_far, some, longest)
+        if odd.rows:
+            self._prove_odd(so_far, odd)
 
-        `longest` is a bound of the bytes of each.
-        """
-        plainest = alike(all.lines)
-        if plainest is not None and self._prove_alike(so_far, plainest, all, longest):
-            return Lines()
+    def _prove_plainest(self, so_far: _SoFar, all: Lines, longest: int) -> Lines:
+        """Prove lines that are the plainest envelopes, of one kind each time; return the others."""
         left: list[tuple[int, bytes]] = []
         for marked in by_mark(all):
             plainest = alike(marked.lines)
@@ -200,14 +220,16 @@ class Prover:
     def _prove_alike(self, so_far: _SoFar, plainest: Plainest, group: Lines, longest: int) -> bool:
         """Prove lines that begin alike; return whether that could be done for all together."""
         rows, lines, slot = group.rows, group.lines, plainest.slot
-        whole = group.whole or NEWLINE.join(lines)
-        joined = plainest.cut(lines, whole)
+        joined = plainest.cut(group)
         if joined is None:
             return False
         shaped = self._shapes[slot].proven(joined.data, len(lines), longest)
         if shaped is not None:
-            self._accept(so_far, slot, rows, joined, shaped)
+            self._accept(so_far, slot, rows, joined, shaped.heads, shaped.keys)
             return True
+        whole = group.whole()
+        if not is_utf8(whole):
+            return False
         try:
             opened = self._plain[slot].decode_lines(whole)
         except (DecodeError, RecursionError):
@@ -251,8 +273,12 @@ class Prover:
         values = _decoded(self._values.decode, b"[%b]" % b",".join(texts))
         return values is not None and list(map(len, values)) == list(map(len, texts))
 
+    def _may_all_be(self, all: Lines, longest: int) -> bool:
+        """Whether no line is blank, and none too long."""
+        return longest - all.ends <= self._largest and min(map(len, all.lines)) > all.ends
+
     def _may_be(self, line: bytes) -> bool:
-        return len(line) <= self._largest and _is_utf8(line)
+        return len(line) <= self._largest and is_utf8(line)
 
     def _sorted(
         self, whole: bytes, rows: Sequence[int], lines: Sequence[bytes]
@@ -354,26 +380,33 @@ class Prover:
         rows: Sequence[int],
         raws: Sequence[Fragment],
         heads: Sequence[Any],
+        known: Sequence[UserKey] = (),
     ) -> None:
-        """Note clean records that have a key."""
-        keys: list[UserKey | None] = list(map(_EXTERNAL_ID, heads))
-        # No identity is empty: so any of another sort is seen.
-        if None in keys or any(map(_USER_ALIAS, heads)) or any(map(_BRAZE_ID, heads)):
-            keys = [head.key() for head in heads]
+        """Note clean records that have a key, which is known perhaps."""
+        keys: Sequence[UserKey | None] = known or _keys(heads)
         if self._flag:
             raws = [
                 flagged(bytes(raw)) if head.update_existing_only is None else raw
                 for raw, head in zip(raws, heads, strict=True)
             ]
-        if None in keys:
-            known = [key is not None for key in keys]
-            rows, raws, _ = _chosen(known, rows, raws, heads)
+        if not known and None in keys:
+            keyed = [key is not None for key in keys]
+            rows, raws, _ = _chosen(keyed, rows, raws, heads)
             keys = list(filter(None, keys))
         so_far.proven.append(
             Alike(slot, _as_range(rows), Joined.of(raws), cast(list[UserKey], keys))
         )
         if slot != ATTRIBUTES:
             so_far.time = heads[0].time.isoformat()
+
+
+def _keys(heads: Sequence[Any]) -> list[UserKey | None]:
+    """Return the key of each, None where there is none."""
+    keys: list[UserKey | None] = list(map(_EXTERNAL_ID, heads))
+    # No identity is empty: so any of another sort is seen.
+    if None in keys or any(map(_USER_ALIAS, heads)) or any(map(_BRAZE_ID, heads)):
+        keys = [head.key() for head in heads]
+    return keys
 
 
 def _decoded(decode: Callable[[Fragment], T], data: Fragment) -> T | None:
@@ -443,13 +476,3 @@ def _content(envelope: _Envelope) -> tuple[int, Fragment]:
     elif purchase is not UNSET:
         return 2, purchase
     return DOUBTFUL, b""
-
-
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

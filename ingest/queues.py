@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from ingest.records import Column, Fragment, Joined, Partition, UserKey, size_of
+from ingest.userkeys import Keys
 
 
 class Generation:
@@ -151,7 +152,7 @@ def joined(pieces: Sequence[Rows]) -> Column:
         return Column.of(rows.fragments, rows.keys, rows.positions, rows.lines)
     return Column(
         Joined.spliced([rows.fragments for rows in pieces]),
-        [key for rows in pieces for key in rows.keys],
+        Keys.spliced([rows.keys for rows in pieces]),
         _in_a_row([rows.positions for rows in pieces]),
         _in_a_row([rows.lines for rows in pieces]),
     )

@@ -28,6 +28,13 @@ SHORTEST_WAIT: Final = 1e-6
 """Seconds; a wait lost in the rounding of floats must not stop the clock."""
 
 
+def told_late(word: ServerWord, passed: float) -> ServerWord:
+    """Return a word that names the end of its window by the clock, heard `passed` seconds later."""
+    assert word.reset_in is not None
+    left = word.reset_in - passed
+    return msgspec.structs.replace(word, reset_in=max(0.0, left), over_for=max(0.0, -left))
+
+
 class Link(msgspec.Struct, frozen=True):
     """A round trip of `rtt` seconds; each way is late by up to `jitter` seconds."""
 
@@ -89,11 +96,13 @@ def simulate(
     requests: int | None = None,
     seconds: float = math.inf,
     spacing: tuple[RateLimit, ...] | None = None,
+    by_the_clock: bool = False,
     seed: int = 0,
 ) -> Result:
     """Send through `budget` and an adaptive `InFlight` until `requests` are accepted or time is up.
 
-    `spacing` are the limits that the driver spaces by; the budget's own by default.
+    `spacing` are the limits that the driver spaces by; the budget's own by default. With
+    `by_the_clock` the ends of windows are told by the time of day, as by `told_late`.
     """
     dice = random.Random(seed)
     result = Result()
@@ -112,7 +121,10 @@ def simulate(
         result.seconds = now - start
         if sent is not None and word is None:
             back = now + link.rtt / 2 + dice.random() * link.jitter
-            heapq.heappush(events, (back, next(ticket), sent, answer(now)))
+            said = answer(now)
+            if by_the_clock:
+                said = told_late(said, back - now)
+            heapq.heappush(events, (back, next(ticket), sent, said))
             continue
         if sent is not None and word is not None:
             in_flight -= 1

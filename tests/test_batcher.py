@@ -18,6 +18,7 @@ from ingest.newcomers import Lately
 from ingest.profiles import Caps
 from ingest.queues import Rows
 from ingest.records import WHOLE, Batch, Chunk, Joined, News, Partition, UserKey
+from tests.examples import examples
 from tests.packing import OVERHEAD, PARTITIONS, Toy, check_items, chunk_of, drain, mixed
 
 PER_ARRAY = Caps((75, 75, 75), 225, 4_000_000)
@@ -43,7 +44,7 @@ caps_of = st.builds(
 chunks_of = st.lists(st.tuples(st.sampled_from(PARTITIONS), rows_of), max_size=8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     chunks=st.lists(rows_of, max_size=4).map(lambda all: [(WHOLE, rows) for rows in all])
     | chunks_of,
@@ -229,7 +230,7 @@ class Trusting(Batcher):
         super().add(chunk)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     chunks=st.lists(
         st.tuples(st.sampled_from(PARTITIONS[1:3]) | st.just(WHOLE), rows_of)

@@ -310,6 +310,23 @@ def test_the_beginning_does_not_count() -> None:
     assert share_used([0.0], 100, 1.0) == 0.0
 
 
+@given(st.integers(1, 10), st.floats(0.0, 2.0))
+def test_what_was_refused_and_comes_late_does_not_count(refused: int, late: float) -> None:
+    """A run that has only that left to send is not blamed for the round trip that it waits."""
+    steady = [at / 1000 for at in range(5001)]
+    again = [steady[-1] + late] * refused
+    assert share_used([*steady, *again], 1000, 1.0, refused) == pytest.approx(1.0, abs=0.002)
+    assert share_used([*steady, *again], 1000, 1.0, refused) <= 1.0
+
+
+@given(st.integers(0, 40), st.floats(0.5, 0.98))
+def test_refusals_hide_no_pause(refused: int, share: float) -> None:
+    """What was not used before the end is missed, whatever was refused."""
+    steady = [at / (1000 * share) for at in range(5000)]
+    assert share_used(steady, 1000, 1.0, refused) <= share + 0.01
+    assert share_used([0.0], 1000, 0.0, refused) == 0.0
+
+
 class _Counting(BaseHTTPRequestHandler):
     """Accepts everything, and keeps the bodies."""
 

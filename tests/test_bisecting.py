@@ -16,6 +16,7 @@ from ingest.records import Batch
 from ingest.resends import Resends
 from ingest.retry import RetryPolicy, Verdict, Weather, decide
 from tests.batches import SLOTS, batch_of, positions_of
+from tests.examples import examples
 
 POLICY = RetryPolicy()
 CAPS = Caps((75, 75, 75), 225, 4_000_000)
@@ -104,7 +105,7 @@ many = st.integers(1, 225).flatmap(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(many, st.booleans())
 @example((225, {0, 224}), False)
 @example((75, {10, 60}), True)
@@ -128,7 +129,7 @@ def test_bisecting_keeps_its_cap(case: tuple[int, set[int]], server_error: bool)
             assert verdict.column == "failed"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data(), st.integers(1, 225))
 def test_two_poisoned_records_cost_only_themselves(data: st.DataObject, size: int) -> None:
     """A 400 without an index: all good records arrive, and the bad ones alone are rejected."""
@@ -139,7 +140,7 @@ def test_two_poisoned_records_cost_only_themselves(data: st.DataObject, size: in
     assert {verdict.column for verdict in told.verdicts.values()} == {"rejected"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data(), st.integers(1, 225))
 def test_a_record_that_brings_a_500_costs_only_itself(data: st.DataObject, size: int) -> None:
     """5xx while others succeed: all good records arrive, and the bad one alone has failed."""
@@ -150,7 +151,7 @@ def test_a_record_that_brings_a_500_costs_only_itself(data: st.DataObject, size:
     assert {verdict.code for verdict in told.verdicts.values()} == {"gave-up"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(2, 200), st.integers(1, 15), st.data())
 def test_a_user_that_is_refused_costs_only_itself(
     users: int, each: int, data: st.DataObject

@@ -17,6 +17,7 @@ from ingest.breaker import (
     Breaker,
     Refusals,
 )
+from tests.examples import examples
 
 NO_SPREAD = math.nextafter(1.0, 0.0)  # the dice that give the whole wait
 jitters = st.floats(0, 1, exclude_max=True)
@@ -31,7 +32,7 @@ def opened(now: float = 0.0, jitter: float = NO_SPREAD) -> Breaker:
     return breaker
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -11,6 +11,7 @@ from ingest.codec import (
     ValidationError,
     dumps,
     dumps_pretty,
+    is_utf8,
     loads,
     packed,
     typed,
@@ -59,11 +60,19 @@ def test_what_is_packed_is_unpacked() -> None:
     assert unpacked(packed(value), tuple[bytes, list[str | tuple[str, ...]]]) == value
 
 
+def test_utf8_is_told_from_other_bytes() -> None:
+    """Half a character, a lone surrogate and Latin letters are none."""
+    assert all(map(is_utf8, (b"", b"a", "é€😀".encode())))
+    assert not any(map(is_utf8, (b"\xff", b"a\xc3", b"\xed\xa0\x80", "é".encode("latin-1"))))
+
+
 def test_a_typed_decoder_checks_the_shape() -> None:
-    """A wrong shape is told from what is no JSON."""
+    """A wrong shape is told from what is no JSON, and both from a string that is not UTF-8."""
     decoder = typed(Point)
     assert decoder.decode(b'{"x":1}') == Point(1)
     with pytest.raises(ValidationError):
         decoder.decode(b'{"x":"1"}')
     with pytest.raises(DecodeError):
         decoder.decode(b'{"x":')
+    with pytest.raises(UnicodeDecodeError):
+        typed(str).decode(b'"\xff"')

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.distinct import EXACT, Distinct
 from ingest.records import UserKey
+from tests.examples import examples
 
 KEYS = st.text() | st.tuples(st.just("alias"), st.text(), st.text())
 
@@ -30,7 +31,7 @@ def test_a_few_are_counted_exactly(some: list[list[UserKey]]) -> None:
     assert distinct.count == len(set().union(*some))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.integers(EXACT + 1, 60_000), st.integers(0, 2**32))
 def test_many_are_counted_within_one_percent(number: int, seed: int) -> None:
     """Whatever the users are called, the count is off by 1 % at the most."""
@@ -49,7 +50,7 @@ def test_the_error_is_small_at_every_size(number: int) -> None:
     assert abs(distinct.count - number) <= number / 100
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.integers(0, 2**32))
 def test_order_and_repetition_do_not_matter(seed: int) -> None:
     """The same users give the same count in any order, however often each occurs."""

@@ -17,6 +17,7 @@ from ingest.rates import (
     parse_rate,
     peak_rate,
 )
+from tests.examples import examples
 
 LIMITS = st.lists(
     st.builds(WindowLimit, st.integers(1, 500), st.sampled_from([0.1, 1.0, 3.0, 60.0]))
@@ -27,7 +28,7 @@ LIMITS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(LIMITS, st.integers(0, 400))
 def test_it_is_what_a_budget_allows(limits: list[RateLimit], requests: int) -> None:
     """Requests sent as soon as the budget of a run allows end when it is said."""

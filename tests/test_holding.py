@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest.limits import Budget, parse_rate
 from ingest.outcomes import ServerWord
@@ -18,9 +21,10 @@ def word(
     limit: int | None = None,
     remaining: int | None = None,
     reset_in: float | None = None,
+    over_for: float = 0.0,
 ) -> ServerWord:
     """Return a server's word that says nothing but what is given."""
-    return ServerWord(throttled, retry_after, limit, remaining, reset_in)
+    return ServerWord(throttled, retry_after, limit, remaining, reset_in, over_for)
 
 
 def fullest(times: list[float], period: float) -> int:
@@ -37,6 +41,7 @@ def used_after(result: Result, rate: float, since: float, until: float) -> float
 LINKS = [Link(0.02), Link(0.02, 0.01), Link(0.2), Link(0.2, 0.05), Link(1.0), Link(1.0, 0.2)]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("link", LINKS, ids=str)
 @pytest.mark.parametrize(
     ("rate", "vouched", "dialect"),
@@ -62,6 +67,7 @@ def test_what_is_allowed_is_used_after_three_round_trips(
     assert fullest(result.sends, limit.period) <= limit.amount
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("link", LINKS[:4], ids=str)
 def test_the_whole_of_a_window_that_is_told_can_be_used(link: Link) -> None:
     """1,000/s of 1,000 in aligned seconds: what strays over an edge is under 1 % of 429s."""
@@ -73,6 +79,115 @@ def test_the_whole_of_a_window_that_is_told_can_be_used(link: Link) -> None:
     assert result.share_throttled < 0.01
 
 
+@pytest.mark.simulation
+@pytest.mark.parametrize("link", [*LINKS, Link(1.4, 0.1)], ids=str)
+@pytest.mark.parametrize("start", [7.0, 7.7])
+def test_a_window_told_by_the_clock_is_used_at_any_latency(link: Link, start: float) -> None:
+    """99 % of 1,000 in aligned seconds, under 1 % of 429s, where windows end before the answers."""
+    destination = Destination(1000, 1.0, "classic")
+    budget = Budget(parse_rate("1000/1s"), vouched=True)
+    result = simulate(
+        budget, destination.answer, link, start=start, seconds=24.0, by_the_clock=True
+    )
+    since = math.ceil(start + 3 * (link.rtt + 2 * link.jitter))
+    assert used_after(result, 1000, since, start + 24.0) >= 0.99
+    assert result.share_throttled < 0.01
+    assert fullest(result.sends, 1.0) <= 1000
+
+
+MOMENTS = st.integers(0, 5 << 10).map(lambda number: number / 1024)
+
+
+@given(MOMENTS, MOMENTS)
+def test_a_429_holds_unless_its_window_ended_on_its_way(took: float, over_for: float) -> None:
+    """A moment before it was sent is that of a wrong clock, and one to come is waited for."""
+    budget = Budget(parse_rate("1000/1s"))
+    budget.spend(49.0625, 1000)
+    said = word(throttled=True, limit=1000, remaining=0, reset_in=0.0, over_for=over_for)
+    budget.hear(said, 50.0, 0.0, 0, sent=50.0 - took)
+    ended_on_its_way = 50.0 - took < 50.0 - over_for < 50.0
+    assert budget.delay(50.25) == (0.0 if ended_on_its_way else 0.75)
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("taken", [0.1, 0.5])
+@pytest.mark.parametrize("link", [Link(0.05), Link(0.2, 0.02), Link(1.0)], ids=str)
+def test_others_who_use_a_window_told_by_the_clock_are_noticed(taken: float, link: Link) -> None:
+    """Words of 1 s ago tell too little of what they leave: 429s stay few, not all of it is used."""
+    destination = Destination(1000, 1.0, "classic")
+    budget, owed, before = Budget(parse_rate("800/1s")), 0.0, 7.3
+
+    def answer(now: float) -> ServerWord:
+        nonlocal owed, before
+        owed, before = owed + (now - before) * taken * 1000, now
+        while owed >= 1:
+            destination.answer(now)
+            owed -= 1
+        return destination.answer(now)
+
+    result = simulate(budget, answer, link, start=7.3, seconds=40, by_the_clock=True)
+    assert result.share_throttled < (0.01 if taken < 0.2 else 0.08)
+    assert result.accepted / 40 >= 0.7 * min(800, 1000 * (1 - taken))
+
+
+@pytest.mark.parametrize("skew", [0.1, 0.6])
+def test_too_many_429s_of_windows_that_are_over_hold_all_the_same(skew: float) -> None:
+    """More than 10 % of a window, and its end is not believed: a clock may be a little wrong."""
+    budget = Budget(parse_rate("1000/1s"))
+    budget.spend(49.125, 1000)
+    said = word(throttled=True, limit=1000, remaining=0, reset_in=0.0, over_for=skew)
+    for _ in range(100):
+        budget.hear(said, 50.0, 0.0, 0, sent=49.0)
+    assert budget.delay(50.25) == 0.0
+    assert budget.delay(50.25, in_flight=1000) > 0.0, "somebody else may use it"
+    budget.hear(said, 50.0, 0.0, 0, sent=49.0)
+    assert budget.delay(50.25) == 0.75
+
+
+def test_strays_of_one_window_are_not_those_of_the_next() -> None:
+    """A few at each edge stay a few, however long it goes on and however late they come."""
+    budget = Budget(parse_rate("1000/1s"))
+    for second in range(100):
+        now = 50.0 + second
+        for left in (900, 500, 0):
+            said = word(limit=1000, remaining=left, reset_in=0.0, over_for=0.5)
+            budget.spend(now, 333)
+            budget.hear(said, now, 0.0, 0, sent=now - 1.5)
+        for _ in range(5):
+            said = word(throttled=True, limit=1000, remaining=0, reset_in=0.0, over_for=0.5)
+            budget.hear(said, now, 0.0, 0, sent=now - 1.5)
+        assert budget.remaining == 0
+        assert budget.delay(now + 0.9) == 0.0
+
+
+@pytest.mark.parametrize(("windows", "most"), [(1, 10), (2, 20), (5, 50), (50, 50)])
+def test_what_did_not_stray_may_stray_later(windows: int, most: int) -> None:
+    """1 % of each window on average: that of up to five may come at once, where a sender stood."""
+    budget = Budget(parse_rate("1000/1s"))
+    for second in range(windows):
+        now = 50.0 + second
+        budget.spend(now, 1000)
+        budget.hear(word(limit=1000, remaining=0, reset_in=0.0, over_for=0.5), now, 0.0, 0)
+    said = word(throttled=True, limit=1000, remaining=0, reset_in=0.0, over_for=0.5)
+    for _ in range(most):
+        budget.hear(said, now, 0.0, 0, sent=now - 1.0)
+    assert budget.delay(now + 1.0, in_flight=1000) == 0.0
+    for _ in range(2):
+        budget.hear(said, now, 0.0, 0, sent=now - 1.0)
+    assert budget.delay(now + 1.0, in_flight=1000) > 0.0
+
+
+def test_of_windows_that_are_over_the_latest_counts() -> None:
+    """Answers overtake each other: one of an older window takes nothing back."""
+    budget = Budget(parse_rate("1000/1s"))
+    for over_for, left, expected in [(0.5, 700, 700), (1.5, 3, 700), (0.4, 600, 600)]:
+        budget.hear(word(limit=1000, remaining=left, reset_in=0.0, over_for=over_for), 9.0, 0.0, 0)
+        assert budget.remaining == expected
+    budget.hear(word(limit=1000, reset_in=0.0, over_for=0.1), 9.9, 0.0, 0)
+    assert budget.remaining == 600, "nothing was said"
+
+
+@pytest.mark.simulation
 @pytest.mark.parametrize("taken", [0.1, 0.5])
 @pytest.mark.parametrize("link", [Link(0.05), Link(0.2, 0.02)], ids=str)
 def test_others_who_use_the_window_are_noticed(taken: float, link: Link) -> None:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.inflight import FIRST, LATE, SMOOTHING, UNPACED, Fixed, InFlight, Verdict
+from tests.examples import examples
 
 Serve = Callable[[float, int], tuple[float, Verdict]]
 """(now, in flight) -> (seconds until the answer, what it is)."""
@@ -91,6 +92,7 @@ def test_a_scattered_round_trip_still_reaches_the_rate() -> None:
     assert trace.rate(1.0, 5.0) >= 0.99 * 1000
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("rate", [5000.0, math.inf])
 def test_a_knee_is_found_and_kept(rate: float) -> None:
     """Beyond 40 at a time answers only take longer: throughput stays, in flight does not run away.
@@ -142,6 +144,55 @@ def test_a_cut_comes_once_per_round_trip(verdict: Verdict, left: int) -> None:
     assert control.allowed(2.1) == left
     control.answered(2.2, 0.1, verdict)
     assert control.allowed(2.2) < left
+
+
+@given(st.floats(100, 3000), st.integers(0, 60), st.integers(0, 300))
+def test_1_percent_of_429s_cuts_nothing(rate: float, blocks: int, beyond: int) -> None:
+    """They stray over the edges of windows: as many as 1 % of the answers, and of 5 s at once."""
+    control, now = InFlight(rate), 0.0
+    for _ in range(100 * blocks + beyond):
+        now += 0.001
+        control.sent(now)
+        control.answered(now, 0.1, "ok")
+    before = control.allowed(now)
+    free = int(min((100 * blocks + beyond) * 0.01, 0.05 * rate) - 1e-6)
+    for _ in range(free):
+        control.answered(now, 0.01, "throttled")
+    assert control.allowed(now) == before
+    for _ in range(2):
+        control.answered(now + 1.0, 0.01, "throttled")
+    assert control.allowed(now) < before
+
+
+def test_without_a_rate_every_429_cuts() -> None:
+    """Nobody said how fast is right, so no 429 is one that strayed."""
+    control = InFlight()
+    for step in range(1000):
+        control.sent(step / 100)
+        control.answered(step / 100 + 0.1, 0.1, "ok")
+    before = control.allowed(20.0)
+    control.answered(20.0, 0.1, "throttled")
+    assert control.allowed(20.0) < before
+
+
+@given(
+    st.sampled_from(["unavailable", "unanswered", "throttled"]),
+    st.floats(0.3, 2.0),
+    st.floats(2, 6),
+)
+@settings(max_examples=examples(20), deadline=None)
+def test_it_comes_back_whatever_the_round_trip(
+    verdict: Verdict, rtt: float, seconds: float
+) -> None:
+    """Half a minute and 40 round trips after some bad seconds 99 % of the rate is there again."""
+
+    def serve(now: float, flying: int) -> tuple[float, Verdict]:
+        return rtt, verdict if 5.0 <= now < 5.0 + seconds else "ok"
+
+    since = 5.0 + seconds + 30.0 + 40 * rtt
+    trace = drive(InFlight(300), serve, 300, since + 10.0)
+    assert trace.rate(since, since + 10.0) >= 0.99 * 300
+    assert trace.most(0.0, since + 10.0) <= math.ceil(300 * (rtt * 1.2 + LATE))
 
 
 def test_it_recovers_by_about_one_per_round_trip() -> None:

@@ -22,6 +22,7 @@ from ingest.proofs import Proof
 from ingest.records import KIND_UNKNOWN, KINDS, ordinal_of, part_of, position
 from ingest.sources.base import Block, Unfit
 from ingest.taken import Refusal, Taken, Warned
+from tests.examples import examples
 from tests.intake_lines import GOOD, RULES, WHEN, formed, mixtures, plain, records
 
 
@@ -75,14 +76,14 @@ def one(line: bytes, **rules: Any) -> Verdicts:
     return judged(Intake(IntakeRules(**rules)), [line])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(RULES, mixtures())
 def test_both_ways_come_to_the_same_verdicts(rules: IntakeRules, lines: list[bytes]) -> None:
     """Slots, fragments, keys, positions, lines, refusals and warnings do not depend on the way."""
     assert judged(Intake(rules), lines) == judged(SlowIntake(rules), lines)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(RULES, mixtures())
 def test_what_is_proven_ahead_is_judged_alike(rules: IntakeRules, lines: list[bytes]) -> None:
     """By a prover that was handed over, as a whole block or in slices."""
@@ -96,7 +97,7 @@ def test_what_is_proven_ahead_is_judged_alike(rules: IntakeRules, lines: list[by
     assert (ahead.following, list(ahead.numbers())) == (block.following, list(block.numbers()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(RULES, mixtures())
 def test_every_line_is_counted(rules: IntakeRules, lines: list[bytes]) -> None:
     """Read equals rows plus refusals, by kind; a line that is not blank is a record at least."""
@@ -109,7 +110,7 @@ def test_every_line_is_counted(rules: IntakeRules, lines: list[bytes]) -> None:
     assert verdicts.warned == len({warning.position for warning in verdicts.warnings})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(RULES, mixtures(), st.data())
 def test_ordinals_do_not_depend_on_the_cuts(
     rules: IntakeRules, lines: list[bytes], data: st.DataObject
@@ -126,7 +127,7 @@ def test_ordinals_do_not_depend_on_the_cuts(
     assert Verdicts(pieces) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(records(), st.sampled_from(("enveloped", "bare", "body")), st.booleans())
 def test_fragments_are_as_they_came(
     drawn: tuple[str, dict[str, Any]], form: str, escaped: bool

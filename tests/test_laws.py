@@ -16,6 +16,7 @@ from ingest.codec import dumps
 from ingest.errors import DestinationDown
 from ingest.outcomes import Delivered, Invalid, ItemError, Response, Throttled
 from ingest.profiles import Caps
+from tests.examples import examples
 from tests.laws_at_the_end import check_all
 from tests.laws_rows import EVERY_ROW, NOW, Habits, Plan, Row, batch_for, lines_of, plans_of
 from tests.playing import play
@@ -31,7 +32,7 @@ def test_the_laws_hold_for_every_row(row: Row) -> None:
     """Splits, throttling, failures, lost answers, bad records: all keep the laws, at any row."""
     wire = row.wire()
 
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=examples(EXAMPLES), deadline=None)
     @given(plans_of(wire))
     def holds(plan: Plan) -> None:
         check_all(play(wire, plan))
@@ -77,7 +78,7 @@ def test_no_answer_confuses_a_wire(row: Row) -> None:
     wire = row.wire()
     batch = batch_for(wire)
 
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=examples(EXAMPLES), deadline=None)
     @given(
         st.integers(100, 599) | st.sampled_from((200, 201, 202, 207, 400)), bodies, st.booleans()
     )

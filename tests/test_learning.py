@@ -45,6 +45,7 @@ def test_a_short_run_meets_few_429s(dialect: Dialect, link: Link) -> None:
         assert result.share_throttled < 0.10, tenth
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("link", LINKS, ids=str)
 @pytest.mark.parametrize(("amount", "period"), [(120, 1.0), (300, 3.0), (3000, 60.0)])
@@ -56,6 +57,7 @@ def test_a_long_run_meets_hardly_any(
     assert result.share_throttled < 0.03
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("link", LINKS, ids=str)
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ def test_most_of_an_unknown_limit_is_used(
     assert result.accepted >= 0.75 * amount / period * seconds
 
 
+@pytest.mark.simulation
 def test_a_window_that_others_used_up_is_forgotten() -> None:
     """A first window with hardly anything left does not slow down what follows it."""
     destination = Destination(3000, 3.0, "mau")
@@ -267,6 +270,7 @@ class InHundreds(Budget):
         super().accepted(now, sent, cost)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("link", LINKS, ids=str)
 def test_a_limit_is_learned_in_what_requests_cost(dialect: Dialect, link: Link) -> None:

@@ -25,7 +25,9 @@ from ingest.limits import (
     parse_rate,
     peak_rate,
 )
+from ingest.meters import BUCKET_SLACKS
 from ingest.outcomes import ServerWord
+from tests.examples import examples
 from tests.far_end import Destination, Link, simulate
 
 TICK = 1e-6
@@ -242,6 +244,22 @@ def test_no_limit_is_exceeded_where_the_requests_arrive(
         assert_kept(limit, arrived)
 
 
+@settings(deadline=None)
+@given(st.floats(1, 300), st.floats(20, 90), COSTLY, st.integers(0, 2**32))
+def test_no_bucket_is_overdrawn_by_what_arrives_much_later(
+    rate: float, burst: float, arrivals: list[tuple[float, int]], seed: int
+) -> None:
+    """Beyond its reserve a bucket may be late by several slacks: so late is the first request."""
+    late = BUCKET_SLACKS * SLACK
+    limit = BucketLimit(rate, burst + rate * late)
+    dice = random.Random(seed)
+    granted = grants(Budget((limit,), counts="users", arrival_slack=SLACK), arrivals)
+    (first, cost), *others = granted
+    assert_kept(limit, granted, late)
+    assert_kept(limit, [(first + late, cost), *others])
+    assert_kept(limit, [(at + dice.random() * late, cost) for at, cost in granted])
+
+
 def share_used(meter: Meter, costs: list[int], rate: float) -> float:
     """Return what is used of `rate` when something always waits, once the first half is sent."""
     granted = grants(meter, [(0.0, cost) for cost in costs])
@@ -258,7 +276,7 @@ METERS = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(METERS, st.sampled_from([1, 2, 4, 5, 8, 10, 20]))
 def test_costs_that_divide_a_limit_use_it(
     case: tuple[Callable[[], Meter], float, int], parts: int
@@ -268,7 +286,7 @@ def test_costs_that_divide_a_limit_use_it(
     assert share_used(meter(), [amount // parts] * (400 * parts), rate) >= 0.99
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(METERS, st.integers(0, 2**32), st.integers(1, 10))
 def test_costs_up_to_a_tenth_of_a_limit_use_nearly_all(
     case: tuple[Callable[[], Meter], float, int], seed: int, least: int

@@ -90,6 +90,20 @@ def slowing(since: float, until: float, rtt: float, slower: float) -> Serve:
     return lambda now, flying: (rtt * (slower if since <= now < until else 1.0), "ok")
 
 
+def straying(share: float, rtt: float) -> Serve:
+    """Answer 429 to a share of what comes, all of it at the end of each second."""
+    came, second = 0, -1
+
+    def serve(now: float, flying: int) -> tuple[float, Verdict]:
+        nonlocal came, second
+        if int(now) != second:
+            came, second = 0, int(now)
+        came += 1
+        return rtt, "throttled" if came > 1000 * (1 - share) else "ok"
+
+    return serve
+
+
 class Scenario(msgspec.Struct, frozen=True):
     """A destination, the requests a second that are allowed, and what is looked at.
 
@@ -144,6 +158,28 @@ SCENARIOS = {
     "ten times slower for a while": Scenario(
         lambda: slowing(10, 15, 0.05, 10.0), 1000, 20, 60, (970, 1001), (50, 115)
     ),
+    "1 s, three times slower for a while": Scenario(
+        lambda: slowing(10, 15, 1.0, 3.0), 1000, 45, 60, (990, 1001), (1000, 1250)
+    ),
+    "1 s, after it was down": Scenario(
+        lambda: down(10, 40, 1.0, "unanswered"), 1000, 65, 80, (990, 1001), (1000, 1250)
+    ),
+    "200 ms, three times slower for a while": Scenario(
+        lambda: slowing(10, 15, 0.2, 3.0), 1000, 30, 60, (990, 1001), (200, 290)
+    ),
+    "1 s, a knee at 400": Scenario(lambda: knee(400, 1.0), 1000, 10, 300, (360, 401), (400, 1200)),
+    "1 s, a queue at 500/s": Scenario(
+        lambda: deferring(500, 1.0), 1000, 10, 300, (450, 501), (500, 1300)
+    ),
+    "1 s, 503 beyond 600 at a time": Scenario(
+        lambda: crowded(600, 1.0, "unavailable", 1.0), 1000, 10, 300, (480, 601), (600, 700), 0.06
+    ),
+    "1 s, and 0.8 % of 429s": Scenario(
+        lambda: straying(0.008, 1.0), 1000, 3.0, 60, (990, 1001), (1000, 1250)
+    ),
+    "1 s, and 5 % of 429s": Scenario(
+        lambda: straying(0.05, 1.0), 1000, 10.0, 60, (800, 951), (800, 1250)
+    ),
 }
 
 
@@ -175,6 +211,7 @@ def play(
     return told
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_it_stays_in_its_ranges(name: str) -> None:
     """Throughput, in flight and errors, once it has settled."""

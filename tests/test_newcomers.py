@@ -110,6 +110,14 @@ def test_a_word_reaches_as_far_back_as_it_says(span: int, blocks: list[list[int]
         past += block
 
 
+def test_who_was_admitted_is_not_trusted_to_be_new() -> None:
+    """Whoever gives the word for it knows nothing of those who came another way."""
+    newcomers = Newcomers()
+    assert newcomers.admit(["a"]) is not None
+    assert newcomers.trust(News(1, 0), ["b", "a"]) is None
+    assert newcomers.trust(News(1, 0), ["b"]) is not None
+
+
 def test_a_generation_of_trusted_ones_is_closed_as_well() -> None:
     """So that a word need not reach back to the first of them for ever."""
     newcomers = Newcomers()

@@ -143,6 +143,8 @@ def test_server_word_is_total_and_sane(status: int, headers: dict[str, str], at:
     assert said.throttled == (status == 429)
     for wait in (said.retry_after, said.reset_in):
         assert wait is None or (math.isfinite(wait) and 0 <= wait <= MAX_WAIT)
+    assert 0 <= said.over_for <= MAX_WAIT
+    assert not (said.over_for and said.reset_in)
     assert said.limit is None or said.limit >= 1
     assert said.remaining is None or said.remaining >= 0
 
@@ -327,6 +329,20 @@ def test_classic_dialect() -> None:
         X_RateLimit_Limit="250000", X_RateLimit_Remaining="249999", X_RateLimit_Reset="1700000060"
     )
     assert said == ServerWord(False, None, 250_000, 249_999, 60.0)
+
+
+@given(st.floats(-2 * MAX_WAIT, 2 * MAX_WAIT))
+def test_a_reset_lies_ahead_or_is_past(ahead: float) -> None:
+    """An answer may take longer than its window: then it tells since when that is over."""
+    reset = round(NOW + ahead, 3)
+    said = word(X_RateLimit_Reset=f"{reset:.3f}")
+    assert said.reset_in == min(max(0.0, reset - NOW), MAX_WAIT)
+    assert said.over_for == min(max(0.0, NOW - reset), MAX_WAIT)
+
+
+def test_seconds_left_are_never_past() -> None:
+    """Fewer than none are nonsense, and tell of no moment."""
+    assert word(X_RateLimit_Reset="-3") == ServerWord(False, None, None, None, 0.0)
 
 
 def test_contract_dialect() -> None:

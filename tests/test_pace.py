@@ -157,6 +157,7 @@ def test_a_steady_rate_is_itself(every: float, looks: int) -> None:
     assert rate.rate == pytest.approx(7)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("each", [1, 75])
 def test_a_million_records_end_when_it_is_said(each: int) -> None:
     """At 10 %, 50 % and 90 % the time left is within a tenth of what it then takes."""

@@ -40,6 +40,7 @@ from ingest.sinks.braze import ENDPOINTS
 from ingest.sources.base import Block
 from ingest.throttle import Throttle
 from tests.driving import OK, Driven, Setup, attributes, drive, event, lines_of
+from tests.examples import examples
 
 HOUR = 3600.0
 DOWN = Unavailable(503, "503 Service Unavailable")
@@ -89,7 +90,7 @@ def any_outcome(dice: random.Random, batch: Batch) -> Outcome | Answer:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(0, 600),
@@ -251,7 +252,7 @@ def test_a_hot_user_keeps_the_order(letters: Path) -> None:
 # --- law 7: outages and refusals ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("outage", [20.0, 5 * HOUR])
+@pytest.mark.parametrize("outage", [20.0, pytest.param(5 * HOUR, marks=pytest.mark.simulation)])
 @pytest.mark.parametrize("reply", [DOWN, Unavailable(None, "refused"), LOST])
 def test_an_outage_fails_nothing(letters: Path, outage: float, reply: Outcome) -> None:
     """Nothing is given up, few probes go out, memory stays bounded, and it ends soon after."""

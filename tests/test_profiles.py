@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import ConfigError
 from ingest.profiles import Caps, CapsLadder
+from tests.examples import examples
 
 PER_SLOT = (75, 75, 75)
 STEPS = tuple(Caps(PER_SLOT, total, 4_000_000) for total in (225, 75, 50))
@@ -33,7 +34,7 @@ steps_of = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.sampled_from([225, 75, 50]), steps_of)
 def test_at_most_two_probes_are_refused(cap: int, done: list[tuple[str, int, int]]) -> None:
     """Whatever the account takes and however answers interleave, two refusals tell it."""

@@ -214,6 +214,48 @@ def test_records_too_large_are_doubtful() -> None:
     assert doubtful(prove([line], "attributes", **flagged)) == [0]
 
 
+@pytest.mark.parametrize("payload", ["payload", "payl\\u006fad"])
+def test_no_spelling_of_a_payload_hides_it(payload: str) -> None:
+    """Nor that of an object in it; other members are read as ever, before and after."""
+    prover = Prover("attributes", largest=4_000_000, update_existing_only=False)
+    good = [plain("bare", "attributes", n) for n in range(3)]
+    row = b'{"external_id":"u","%b":"\\u007b}"}' % payload.encode()
+    for _ in range(3):
+        assert prover.prove(good).whole
+        assert 0 in doubtful(prover.prove([row, *good]))
+    assert 0 in doubtful(prove([row], "attributes"))
+
+
+@given(mixtures(), st.sampled_from([None, *KINDS]), st.booleans(), st.sampled_from((40, 4_000_000)))
+def test_a_text_is_proven_as_its_lines_are(
+    lines: list[bytes], bare: str | None, flag: bool, largest: int
+) -> None:
+    """With or without a newline at its end."""
+    if not lines:
+        return
+    rules: dict[str, Any] = {"largest": largest, "update_existing_only": flag}
+    wanted = prove(lines, bare, **rules)
+    text = b"\n".join(lines)
+    for whole in (text + b"\n", text) if lines[-1] else (text + b"\n",):
+        proof = Prover(bare, **rules).prove_text(whole)
+        assert (spread(proof), doubtful(proof)) == (spread(wanted), doubtful(wanted))
+        assert proof.opened == wanted.opened
+
+
+@pytest.mark.parametrize("form", ["enveloped", "bare"])
+@pytest.mark.parametrize(
+    "odd", [b"", b" ", b'{"a":"\xff"}', b'{"attributes":{"external_id":"\xff"}}', b"{}", b"x" * 999]
+)
+def test_an_odd_line_of_a_text_costs_itself_only(form: str, odd: bytes) -> None:
+    """What is blank, too long or not UTF-8 is left out, and the others are proven together."""
+    lines = [plain(form, "attributes", n) for n in range(20)]
+    lines.insert(7, odd)
+    prover = Prover("attributes", largest=900, update_existing_only=False)
+    for _ in range(3):
+        assert doubtful(prover.prove_text(b"\n".join(lines))) == [7]
+    assert doubtful(prover.prove_text(odd or b"\n")) == [0]
+
+
 @given(mixtures())
 def test_what_is_opened_is_doubtful_and_nothing_but_an_envelope(lines: list[bytes]) -> None:
     """The content with the plainest envelope around it is the line."""

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ingest import receipts as module
 from ingest.receipts import FIRST, Ask, Receipts
+from tests.examples import examples
 
 
 class Life(RuleBasedStateMachine):
@@ -135,7 +136,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 
 
 @given(
@@ -189,6 +190,8 @@ def test_a_message_is_settled_once_and_only_if_it_is_here() -> None:
     with pytest.raises(ValueError, match="not open"):
         held.settle([number + 1])
     assert held.message_id(number + 1) == ""
+    assert number in held
+    assert number + 1 not in held
 
 
 def test_what_is_given_up_comes_again_as_if_for_the_first_time() -> None:

@@ -15,6 +15,7 @@ from ingest.outcomes import TooMany
 from ingest.records import UserKey
 from ingest.retry import RetryPolicy
 from tests.batches import positions_of, rows_strategy
+from tests.examples import examples
 from tests.rehearsal import STEPS, Habits, Rehearsal
 
 shares = st.sampled_from([0.0, 0.0, 0.1, 0.3])
@@ -67,7 +68,7 @@ def check_order(played: Rehearsal, rows: list[tuple[int, UserKey]], *, copies: b
         assert last == sorted(last, reverse=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(rows_of, habits_of, seeds, st.integers(1, 8), st.sampled_from([(), (1,), (1, 2)]))
 def test_the_core_keeps_its_laws_with_any_destination(
     rows: list[tuple[int, UserKey]],
@@ -110,7 +111,7 @@ def test_the_core_keeps_its_laws_with_any_destination(
         assert max(played.bisecting.values(), default=0) <= most
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(rows_of, st.sampled_from([27, 9, 6]), seeds, st.integers(1, 8))
 def test_good_records_all_arrive_whatever_the_caps_and_the_outage(
     rows: list[tuple[int, UserKey]], cap: int, seed: int, in_flight: int
@@ -124,7 +125,7 @@ def test_good_records_all_arrive_whatever_the_caps_and_the_outage(
     assert set(played.columns.values()) == {"delivered"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(rows_of, st.sampled_from([27, 9, 6]), seeds, st.integers(1, 8))
 def test_two_refusals_tell_what_the_account_takes(
     rows: list[tuple[int, UserKey]], cap: int, seed: int, in_flight: int

@@ -11,6 +11,7 @@ from ingest.records import Batch, UserKey
 from ingest.resends import Case, Resends
 from ingest.retry import Tries
 from tests.batches import batch_of, positions_of, rows_strategy, users_of
+from tests.examples import examples
 
 PIECE = Tries(sends=1, suspect=True)
 
@@ -93,7 +94,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(rows_strategy(max_size=14, users=3), min_size=1, max_size=4), steps)
 def test_users_keep_their_order_and_are_freed_once(
     batches: list[list[tuple[int, UserKey]]],

@@ -41,6 +41,7 @@ from ingest.retry import (
     plainly,
 )
 from tests.batches import SLOTS, batch_of, rows_strategy
+from tests.examples import examples
 
 POLICY = RetryPolicy()
 CAPS = Caps((75, 75, 75), 225, 4_000_000)
@@ -133,7 +134,7 @@ caps_of = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(
     rows=rows_strategy(),
     says=outcomes,

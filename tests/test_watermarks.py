@@ -128,6 +128,14 @@ def test_any_metadata_can_be_read(metadata: str, offset: int) -> None:
         assert all(offset < start < stop for start, stop in restored(offset, text))
 
 
+def test_what_a_commit_tells_is_settled_is_handed_over_no_more() -> None:
+    """Neither among messages that are new, nor where there is nothing else."""
+    mark = Watermark(5, [(7, 9), (12, 13)])
+    assert mark.take([5, 6, 7]) == [5, 6]
+    assert mark.take([8, 12]) == []
+    assert mark.take([13, 14]) == [13, 14]
+
+
 def test_offsets_have_to_rise_and_to_have_come() -> None:
     """A log that begins anew, and an end of what never came, are mistakes that are told."""
     mark = Watermark(10)

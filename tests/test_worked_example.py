@@ -30,6 +30,7 @@ from ingest.outcomes import Delivered, ItemError, Response
 from ingest.sinks import registry
 from ingest.sinks.base import Destination
 from tests.batches import batch_of
+from tests.examples import examples
 from tests.laws_at_the_end import check_all
 from tests.laws_rows import NOW, plans_of, rows_of
 from tests.playing import play
@@ -138,7 +139,7 @@ def test_it_keeps_the_laws(postbox: Destination) -> None:
     (row,) = rows_of([postbox])
     wire = row.wire()
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=examples(25), deadline=None)
     @given(plans_of(wire))
     def holds(plan: Any) -> None:
         check_all(play(wire, plan))

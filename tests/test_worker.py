@@ -36,6 +36,7 @@ from ingest.taken import Refusal
 from ingest.throttle import Throttle
 from ingest.worker import Ages, Worker, WorkerSettings
 from tests.driving import COMBINED, Notes, attributes, number_of
+from tests.examples import examples
 from tests.virtual_clock import run
 
 LATENCY: Final = 0.5
@@ -329,7 +330,7 @@ def test_what_a_session_that_is_taken_away_left_is_the_next_ones(tmp_path: Path)
     st.lists(st.sampled_from(["ok", "down", "lost"]), max_size=40),
     st.sets(st.integers(0, 59), max_size=10),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_happens_each_message_has_its_end_once(
     revokes: list[float], answers: list[str], junk: set[int]
 ) -> None:

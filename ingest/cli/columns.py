@@ -31,6 +31,7 @@ from ingest.sources.dialects import TableOptions
 from ingest.sources.mixed import MixedSource
 from ingest.sources.planning import TableColumns
 from ingest.sources.rejects import Rejects
+from ingest.sources.tables import Beside
 from ingest.validation.problems import shown
 
 NOT_DELIVERED: Final = ("invalid", "rejected", "failed")
@@ -99,16 +100,23 @@ def table_source(paths: Sequence[str], options: SendOptions, *, samples: bool = 
     return Tables(paths, TableColumns(told), TableOptions(options.delimiter, options.encoding))
 
 
-def decide_columns(source: MixedSource, console: Console, *, progress: bool) -> None:
+def decide_columns(
+    source: MixedSource, console: Console, *, progress: bool, beside: Beside | None = None
+) -> None:
     """Look at all rows of the tables once, and show what their columns become."""
-    for plan in surveyed(source, console, progress=progress):
+    for plan in surveyed(source, console, progress=progress, beside=beside):
         console.print(_shown(plan), highlight=False)
         if plan.zoneless:
             console.print(Text(zones(plan)), soft_wrap=True)
 
 
-def surveyed(source: MixedSource, console: Console, *, progress: bool) -> Sequence[Plan]:
-    """Look at all rows of the tables once, and return what their columns become."""
+def surveyed(
+    source: MixedSource, console: Console, *, progress: bool, beside: Beside | None = None
+) -> Sequence[Plan]:
+    """Look at all rows of the tables once, and return what their columns become.
+
+    `beside` may look at the latter half of them.
+    """
     if not source.has_tables:
         return ()
     with Progress(
@@ -120,7 +128,7 @@ def surveyed(source: MixedSource, console: Console, *, progress: bool) -> Sequen
         disable=not (progress and console.is_terminal),
     ) as bar:
         task = bar.add_task("", total=source.tables_bytes or None)
-        plans = source.plan(lambda consumed: bar.update(task, completed=consumed))
+        plans = source.plan(lambda consumed: bar.update(task, completed=consumed), beside=beside)
     return tuple(plans.values())
 
 

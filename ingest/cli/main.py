@@ -5,17 +5,15 @@ A verb is imported when it is asked for: all of them take longer than to send a 
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from keyword import iskeyword
 from typing import Any, Final
 
 import click
 
-from ingest.cli.loop import THRESHOLDS
+from ingest.cli.loop import quiet_collector
 from ingest.cli.options import ARGV
 from ingest.cli.signals import SIGNAL_BASE
 from ingest.cli.streams import say
@@ -39,9 +37,9 @@ class Verbs(click.Group):
         """Return a verb by its name, None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
-        gc.set_threshold(*THRESHOLDS)  # what is imported now stays
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
         verb: click.Command = getattr(import_module(f"ingest.cli.{name}"), name)
+        quiet_collector()
         return verb
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -66,7 +64,7 @@ class Verbs(click.Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("ingestline"), prog_name="ingest", message="%(prog)s %(version)s")
+@click.version_option(package_name="ingestline", prog_name="ingest", message="%(prog)s %(version)s")
 def cli() -> None:
     """Move user attributes, events and purchases into a customer-engagement platform.
 

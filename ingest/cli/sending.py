@@ -47,6 +47,7 @@ from ingest.codec import dumps
 from ingest.errors import LocalFailure
 from ingest.pipeline import Driver
 from ingest.sinks.base import HttpSink, Sink
+from ingest.sources import early
 from ingest.sources.apart import Apart, pays
 from ingest.sources.files import FileSource
 from ingest.sources.threaded import Reading, threaded
@@ -136,12 +137,15 @@ def _sent(source: Source, options: SendOptions, console: Console) -> _Ended:
                 say_going_on(console, run)
             reading: Reading = source
             if isinstance(source, Tables):
+                beside = None
                 if pays(source):
-                    reading = stack.enter_context(Apart(source, source.columns))
+                    reading = beside = stack.enter_context(Apart(source, source.columns))
+                early.let_go()  # what seemed worth it by the command alone
                 if run is not None and PLANS in run.frozen:
                     go_by_frozen(source, run.frozen[PLANS], console)
                 else:
-                    decide_columns(source, console, progress=options.progress != "none")
+                    shown = options.progress != "none"
+                    decide_columns(source, console, progress=shown, beside=beside)
             ended = run_loop(_send(source, reading, options, console, kept))
     except LocalFailure as failure:
         if ended is None:

@@ -264,7 +264,7 @@ class Encoder:
 
 
 def _widths(rows: Sequence[Cells]) -> Sequence[int]:
-    return [len(rows.columns)] * len(rows) if isinstance(rows, Grid) else list(map(len, rows))
+    return [rows.width] * len(rows) if isinstance(rows, Grid) else list(map(len, rows))
 
 
 def _columns_of(rows: Sequence[Cells]) -> Sequence[Cells]:

@@ -11,20 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.columns.cells import GUESSES
+from ingest.columns.glance import ANY, Glances, Known
 from ingest.columns.grid import Grid
 from ingest.columns.mapping import Rules, Told, kind_of, parsed_rules, type_of
 from ingest.columns.names import called
-from ingest.columns.plan import MOST_SAMPLES, UNDECIDED, Column, Plan, planned
-from ingest.columns.times import count_zoneless
+from ingest.columns.plan import UNDECIDED, Plan, planned
+from ingest.columns.watch import Seen, Watch
 from ingest.errors import ConfigError
-
-_NOUNS: Final = {
-    "number": "a number",
-    "boolean": "true or false",
-    "json": "a JSON array or object",
-    "date": "a date or a time",
-}
 
 _NO_KIND: Final = (
     "a table does not say what its rows are: name it with --kind attributes, event or purchase, "
@@ -53,6 +46,13 @@ class Options(msgspec.Struct, frozen=True):
     elsewhere: bool = False
 
 
+class Findings(msgspec.Struct, frozen=True):
+    """What was seen in some rows of a table: how many there were, and of each column."""
+
+    rows: int
+    columns: tuple[Seen, ...]
+
+
 class Survey:
     """Looks at every row once, and then says how rows become objects.
 
@@ -69,10 +69,11 @@ class Survey:
         """Rows seen so far; those of a wrong length count, and decide nothing."""
         guess = options.guess and not options.typed
         self._watches: Final = [
-            _Watch(i, column, self._base.kind, guess and column.why == UNDECIDED)
+            Watch(i, column, self._base.kind, guess and column.why == UNDECIDED)
             for i, column in enumerate(self._base.columns)
             if column.path
         ]
+        self._glances: Final = Glances(self._null)
         # A saved plan was made by looking: the times without a zone were counted, and shown, then.
         self.needed: Final = options.samples or any(
             watch.guesses or (watch.dated and not rules.saved) for watch in self._watches
@@ -85,9 +86,8 @@ class Survey:
         self.rows += len(rows)
         width = len(self._base.columns)
         numbers: Sequence[int] = range(first, first + len(rows))
-        if isinstance(rows, Grid) and len(rows.columns) == width:
-            blanks = not rows.surely_lacks("", self._null)
-            self._see(rows.columns, numbers, blanks=blanks)
+        if isinstance(rows, Grid) and rows.width == width:
+            self._glance(rows, numbers)
             return
         if set(map(len, rows)) - {width}:
             numbers = [n for n, row in zip(numbers, rows, strict=True) if len(row) == width]
@@ -95,9 +95,35 @@ class Survey:
         if rows:
             self._see(list(zip(*rows, strict=True)), numbers, blanks=True)
 
+    def _glance(self, rows: Grid, numbers: Sequence[int]) -> None:
+        picked = self._glances.look(rows)
+        if picked is None:
+            self._see(rows.columns, numbers, blanks=not rows.surely_lacks("", self._null))
+            known: list[Known | None] = [ANY] * rows.width
+            for watch in self._watches:
+                known[watch.index] = watch.known
+            self._glances.learn(rows, known)
+            return
+        for watch in self._watches:
+            cells = picked.get(watch.index)
+            if cells is None:
+                watch.pass_over(len(rows))
+            else:
+                watch.see(cells, numbers, self._null, blanks=True)
+
     def _see(self, columns: Sequence[Sequence[str]], rows: Sequence[int], *, blanks: bool) -> None:
         for watch in self._watches:
             watch.see(columns[watch.index], rows, self._null, blanks=blanks)
+
+    def findings(self) -> Findings:
+        """Return what was seen so far, for a survey of the same header and options to `join`."""
+        return Findings(self.rows, tuple(watch.seen() for watch in self._watches))
+
+    def join(self, later: Findings) -> None:
+        """Take what another survey saw for seen here, in rows that follow those so far."""
+        for watch, seen in zip(self._watches, later.columns, strict=True):
+            watch.join(seen, self.rows)
+        self.rows += later.rows
 
     def plan(self) -> Plan:
         """Return what is decided, by all rows so far."""
@@ -130,81 +156,3 @@ def _ruled(options: Options) -> Rules:
         by_types=by_types,
         elsewhere=options.elsewhere,
     )
-
-
-class _Watch:
-    """What is known of one column so far."""
-
-    def __init__(self, index: int, column: Column, kind: str, guess: bool) -> None:
-        self.index = index
-        self._column = column
-        self.guesses = guess
-        self.dated = column.type == "date"
-        self._open = list(GUESSES) if guess else []
-        self._moments = kind != "attributes" and column.path == ("time",)
-        self._samples: list[str] = []
-        self._cells = 0
-        self._zoneless = 0
-        self._broken: tuple[str, int] | None = None
-
-    def see(self, cells: Sequence[str], rows: Sequence[int], null: str, *, blanks: bool) -> None:
-        """Look at the column's cells in some rows, whose numbers are `rows`.
-
-        `blanks` false says that surely none of them is empty, or the text that unsets.
-        """
-        blank = 0
-        if blanks:
-            blank = cells.count("") + (cells.count(null) if null else 0)
-        self._cells += len(cells) - blank
-        dated = "date" in self._open or self._column.type == "date"
-        if not (self._open or dated or len(self._samples) < MOST_SAMPLES):
-            return
-        kept = [c for c in cells if c and c != null] if blank else cells
-        if not kept:
-            return
-        if len(self._samples) < MOST_SAMPLES:
-            new = [c for c in dict.fromkeys(kept) if c not in self._samples]
-            self._samples += new[: MOST_SAMPLES - len(self._samples)]
-        if self._open:
-            self._narrow(kept, cells, rows, null)
-        if self._open == ["date"] or self._column.type == "date":
-            self._zoneless += count_zoneless(kept, moments=self._moments)
-
-    def _narrow(
-        self, kept: Sequence[str], cells: Sequence[str], rows: Sequence[int], null: str
-    ) -> None:
-        # The first cell alone tells most types off, at the price of one cell.
-        if len(self._open) > 1:
-            self._open = [name for name in self._open if GUESSES[name](kept[:1])]
-        for name in self._open:
-            if not GUESSES[name](kept):
-                test = GUESSES[name]
-                self._broken = next(
-                    (name, row)
-                    for cell, row in zip(cells, rows, strict=True)
-                    if cell and cell != null and not test([cell])
-                )
-                self._open, self._zoneless = [], 0
-
-    def decided(self) -> Column:
-        """Return the column, with its type and the reason of it."""
-        kind, why = self._column.type, self._column.why
-        if self.guesses:
-            kind = self._open[0] if self._open and self._cells else "string"
-            if not self._cells:
-                why = "no cell has a value"
-            elif self._open:
-                why = f"every cell is {_NOUNS[kind]}"
-            elif self._broken is not None:
-                name, row = self._broken
-                why = f"the cell of row {row} is not {_NOUNS[name]}, as all before it"
-            else:
-                why = "text"
-        return msgspec.structs.replace(
-            self._column,
-            type=kind,
-            why=why,
-            samples=tuple(self._samples),
-            cells=self._cells,
-            zoneless=self._zoneless,
-        )

@@ -13,6 +13,7 @@ import msgspec
 
 from ingest.proofs import Proof, Vouched
 from ingest.proving import Prover
+from ingest.tallies import occurrences
 
 BLOCK_BYTES: Final = 256 * 1024
 """Bytes of text per block: enough that a hop from a thread (some 100 us, and a turn at the
@@ -108,12 +109,12 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         """Return the same with what is proven of its lines; as it is where there are none."""
         if self.vouched is not None or not self.data:
             return self
-        lines = self.lines()
-        proof = prover.prove(lines)
+        text = self.data
+        proof = prover.prove(self.lines()) if b"\r" in text else prover.prove_text(text)
         if not proof.whole:
             return msgspec.structs.replace(self, proof=proof)
-        numbers = self.line_numbers or range(self.first_line, self.first_line + len(lines))
-        following = self.next_line or self.first_line + len(lines) + len(self.oversize)
+        numbers = self.line_numbers or range(self.first_line, self.first_line + len(proof))
+        following = self.next_line or self.first_line + len(proof) + len(self.oversize)
         return msgspec.structs.replace(
             self, data=b"", line_numbers=numbers, next_line=following, proof=proof
         )
@@ -131,7 +132,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
 
 def _count_lines(data: bytes) -> int:
-    return data.count(NEWLINE) + bool(data and not data.endswith(NEWLINE))
+    return occurrences(data, NEWLINE) + bool(data and not data.endswith(NEWLINE))
 
 
 class BlockSource(Protocol):
@@ -186,7 +187,7 @@ def split_blocks(
                 data = b"".join((*begun, memoryview(piece)[start:cut]))  # copied once
                 yield Block(part, data, line, offset(size - cut))
                 begun, length, start = [], 0, cut
-                line += data.count(NEWLINE)
+                line += occurrences(data, NEWLINE)
             if start < stop:
                 length += stop - start
                 if length > max_line_bytes:

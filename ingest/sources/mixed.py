@@ -24,7 +24,8 @@ from ingest.sources.paths import StrPath
 from ingest.sources.rejects import Reasons, Rejects, write_rejects
 from ingest.sources.rows import TEXT_BYTES
 from ingest.sources.streams import Stream
-from ingest.sources.tables import Columns, Header, Progress, Table, TableSource, encoded
+from ingest.sources.table import Header, Table
+from ingest.sources.tables import Beside, Columns, Progress, TableSource, encoded
 
 _Source = FileSource | TableSource | ParquetSource
 
@@ -94,18 +95,32 @@ class MixedSource(Inputs):
                 found[part] = source.headers[at]
         return found
 
-    def plan(self, progress: Progress = lambda consumed: None) -> Mapping[Header, Any]:
+    def plan(
+        self, progress: Progress = lambda consumed: None, *, beside: Beside | None = None
+    ) -> Mapping[Header, Any]:
         """Survey the text tables that have no plan; return the plans of all headers.
 
-        `progress` is told the raw bytes of the text tables read so far, of `tables_bytes`.
-        Typed columns and text ones of the same names have one plan: that of the text tables.
+        `progress` is told the raw bytes of the text tables read so far, of `tables_bytes`; `beside`
+        may survey the latter half of them. Typed columns and text ones of the same names have one
+        plan: that of the text tables.
         """
         plans: dict[Header, Any] = dict(self._given)
         for form in ("parquet", "table"):
             source = self._sources.get(form)
-            if source is not None and not isinstance(source, FileSource):
+            if isinstance(source, TableSource):
+                plans |= source.plan(progress, beside=beside)
+            elif isinstance(source, ParquetSource):
                 plans |= source.plan(progress)
         return plans
+
+    def findings(self, part: int, offset: int) -> Mapping[Header, Any]:
+        """Return what the text tables hold behind an offset, as `TableSource.findings` does.
+
+        The part is that of `beside`: it counts the text tables alone.
+        """
+        tables = self._sources["table"]
+        assert isinstance(tables, TableSource)
+        return tables.findings(part, offset)
 
     @property
     def plans(self) -> dict[Form, dict[Header, Any]]:

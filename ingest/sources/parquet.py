@@ -20,7 +20,8 @@ from ingest.sources.base import Block, Unfit
 from ingest.sources.inputs import Inputs
 from ingest.sources.paths import STDIN, StrPath, why
 from ingest.sources.remote import is_url
-from ingest.sources.tables import Columns, Encoding, Header, Progress
+from ingest.sources.table import Header
+from ingest.sources.tables import Columns, Encoding, Progress
 
 BATCH_ROWS: Final = 1_024
 """Rows made into values at a time: a block is some 200 kB of NDJSON then."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final
@@ -104,22 +105,27 @@ class RowReader:
                 resumable = not self._wary
                 yield Rows([], (), (), [], b"", line, line + 1, block.end_offset, mark, resumable)
             else:
-                yield from self._feed(block, exact)
+                yield from self._feed((block,), exact)
         yield from self._end(exact)
 
-    def _feed(self, block: Block, exact: bool) -> Iterator[Rows]:
-        if self._begun:
-            self._begun.append(block)
-            self._begun_bytes += len(block.data)
-            if b'"' not in block.data and self._begun_bytes <= self._most:
-                return  # nothing in it ends the row
-            block = self._joined()
-        yield from self._cut(block, exact, last=False)
+    def _feed(self, blocks: Iterable[Block], exact: bool) -> Iterator[Rows]:
+        todo = deque(blocks)
+        while todo:
+            block = todo.popleft()
+            if self._begun:
+                self._begun.append(block)
+                self._begun_bytes += len(block.data)
+                if b'"' not in block.data and self._begun_bytes <= self._most:
+                    continue  # nothing in it ends the row
+                block = self._joined()
+            yield from self._cut(block, exact, todo, last=False)
 
     def _end(self, exact: bool) -> Iterator[Rows]:
         """Read what is left, the row that is begun having no end."""
         while self._begun:
-            yield from self._cut(self._joined(), exact, last=True)
+            todo = deque[Block]()
+            yield from self._cut(self._joined(), exact, todo, last=True)
+            yield from self._feed(todo, exact)
 
     def _joined(self) -> Block:
         first, last = self._begun[0], self._begun[-1]
@@ -127,19 +133,21 @@ class RowReader:
         self._begun, self._begun_bytes = [], 0
         return Block(last.part, data, first.first_line, last.end_offset)
 
-    def _cut(self, block: Block, exact: bool, *, last: bool) -> Iterator[Rows]:
-        """Yield the rows of whole lines; keep the row that is begun, and go on after a bad one."""
+    def _cut(self, block: Block, exact: bool, todo: deque[Block], *, last: bool) -> Iterator[Rows]:
+        """Yield the rows of whole lines; keep the row that is begun, and go on after a bad one.
+
+        Before the blocks that are still `todo` comes what is to be read again.
+        """
         rows, rest, again = self._parsed(block, exact, last=last)
         if rows.next_line > block.first_line:
             yield rows
         if rest is None:
             return
-        if not again:
+        if again:
+            # The lines that a bad row had swallowed: as many at a time as otherwise.
+            todo.extendleft(reversed(list(_pieces(rest, exact))))
+        else:
             self._begun, self._begun_bytes = [rest], len(rest.data)
-            return
-        # The lines that a bad row had swallowed: as many at a time as otherwise.
-        for piece in _pieces(rest, exact):
-            yield from self._feed(piece, exact)
 
     def _parsed(self, block: Block, exact: bool, *, last: bool) -> tuple[Rows, Block | None, bool]:
         """Return (rows, the lines left over, whether those are to be read again from a new row)."""

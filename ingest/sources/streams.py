@@ -107,6 +107,22 @@ class Stream:
         self._raw = Raw(self._file, offset)
         return self._raw.pieces(self._size)
 
+    def seam(self, near: int) -> int:
+        """Return the raw offset of a line, before `near`, with which a piece begins, but for its
+        first bytes; 0 if none is found.
+
+        Only for what is `seekable`, and for a file, whose pieces are as long as they may be.
+        Nothing can be read in order any more.
+        """
+        end = near - (near - len(self.head)) % self._size
+        start = max(0, end - self._size)
+        try:
+            self._file.seek(start)
+            found = self._file.read(max(0, end - start)).rfind(b"\n")
+        except (OSError, ValueError):
+            return 0
+        return start + found + 1 if found >= 0 else 0
+
     def offset(self, unread: int = 0) -> int:
         """Return the raw offset that lies `unread` bytes of text before what was handed out.
 

@@ -1,8 +1,8 @@
 """CSV and TSV, read as blocks of NDJSON: one line for each row that makes a record.
 
-This module decides what a table's header and rows are, and under which line each row is known. What
-a column becomes is decided elsewhere (`Columns`); how bytes become rows in `rows`, and text in
-`streams`. Everything here may block; it is driven from a thread. Memory is constant, however large
+This module decides which rows are surveyed before the first is read, and under which line each row
+is known. What a column becomes is decided elsewhere (`Columns`); what a table's header and rows are
+in `table`. Everything here may block; it is driven from a thread. Memory is constant, however large
 the file, and however it is quoted.
 """
 
@@ -10,27 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO, Final, Protocol
-
-import msgspec
+from typing import Any, BinaryIO, Protocol
 
 from ingest.errors import InputError
 from ingest.proofs import Vouched
-from ingest.sources.base import MAX_LINE_BYTES, Block, Start, Unfit, split_blocks
-from ingest.sources.dialects import UTF8, TableOptions, sniffed, transcoded
-from ingest.sources.formats import UTF8_BOM, conclusive, foreign, plain_name
+from ingest.sources import remote
+from ingest.sources.base import MAX_LINE_BYTES, Block, Start, Unfit
+from ingest.sources.dialects import TableOptions
+from ingest.sources.formats import conclusive
 from ingest.sources.inputs import Inputs
 from ingest.sources.paths import StrPath
-from ingest.sources.rows import TEXT_BYTES, RowReader, Rows
-from ingest.sources.streams import Broken, Stream
-
-Header = tuple[str, ...]
+from ingest.sources.rows import TEXT_BYTES, Rows
+from ingest.sources.streams import Stream
+from ingest.sources.table import Header, Table
 
 Progress = Callable[[int], None]
 """Told the raw bytes of all inputs that were read, now and then."""
-
-_SEPARATOR_LINE: Final = "sep="
-"""What spreadsheets write before the header to tell themselves the delimiter."""
 
 
 class Refused(Protocol):
@@ -61,8 +56,28 @@ class Surveying(Protocol):
         """Look at some rows."""
         ...
 
+    def findings(self) -> Any:
+        """Return what was seen so far, to be handed to another process."""
+        ...
+
+    def join(self, later: Any, /) -> None:
+        """Take findings of rows that follow those so far, of the same header, for seen."""
+        ...
+
     def plan(self) -> Any:
         """Return what was decided, which `Columns.encoder` understands."""
+        ...
+
+
+class Beside(Protocol):
+    """Surveys the latter half of the same tables elsewhere, at the same time."""
+
+    def begin(self, part: int, offset: int, /) -> None:
+        """Begin with what lies behind an offset of a part, and all parts after that one."""
+        ...
+
+    def found(self) -> Mapping[Header, Any] | None:
+        """Wait for what was found, by headers; None if it cannot be known."""
         ...
 
 
@@ -139,22 +154,71 @@ class TableSource(Inputs):
         for header in self._unplanned():
             self._survey(header)  # what makes no records is said before anything is read
 
-    def plan(self, progress: Progress = lambda consumed: None) -> Mapping[Header, Any]:
+    def plan(
+        self, progress: Progress = lambda consumed: None, *, beside: Beside | None = None
+    ) -> Mapping[Header, Any]:
         """Read every part whose header has no plan yet, decide its columns, and return all plans.
 
-        `progress` is told the raw bytes read so far, of `total_bytes`. Raises `InputError` if a
-        part cannot be read to its end.
+        `progress` is told the raw bytes read so far, of `total_bytes`; `beside` reads the latter
+        half, if there is such a thing. Raises `InputError` if a part cannot be read to its end.
         """
         surveys = {header: self._survey(header) for header in self._unplanned()}
-        for part, header in self.headers.items():
-            if header not in surveys or not surveys[header].needed:
+        middle = None if beside is None else self._middle(self._open_parts(surveys))
+        if beside is not None and middle is not None:
+            beside.begin(*middle)
+        for part, rows in self._rows_of(surveys):
+            place = (part, rows.end_offset)
+            surveys[self.headers[part]].add(rows.rows)
+            consumed = self._before[part] + rows.end_offset
+            progress(consumed if middle is None or place > middle else 2 * consumed)
+            if beside is None or place != middle or not rows.resumable:
                 continue
-            with self._opened(part) as table:
-                for rows in table.rows(Start(0, 1, 0)):
-                    surveys[header].add(rows.rows)
-                    progress(self._before[part] + rows.end_offset)
+            later = beside.found()
+            if later is not None:
+                for header, findings in later.items():
+                    surveys[header].join(findings)
+                break
         self.plans |= {header: survey.plan() for header, survey in surveys.items()}
         return self.plans
+
+    def findings(self, part: int, offset: int) -> Mapping[Header, Any]:
+        """Return what is seen behind an offset of a part, where a row begins, as `Beside` does.
+
+        Raises as `plan` does.
+        """
+        surveys = {header: self._survey(header) for header in self._unplanned()}
+        for at, rows in self._rows_of(surveys, part, offset):
+            surveys[self.headers[at]].add(rows.rows)
+        return {header: survey.findings() for header, survey in surveys.items()}
+
+    def _open_parts(self, surveys: Mapping[Header, Surveying]) -> list[int]:
+        needed = {header for header, survey in surveys.items() if survey.needed}
+        return [part for part, header in self.headers.items() if header in needed]
+
+    def _rows_of(
+        self, surveys: Mapping[Header, Surveying], first: int = 0, offset: int = 0
+    ) -> Iterator[tuple[int, Rows]]:
+        """Yield (part, rows) of all parts to be surveyed, from an offset of the first one on."""
+        for part in self._open_parts(surveys):
+            if part >= first:
+                with self._opened(part) as table:
+                    for rows in table.rows(Start(offset if part == first else 0, 1, 0)):
+                        yield part, rows
+
+    def _middle(self, parts: Sequence[int]) -> tuple[int, int] | None:
+        """Return (part, offset) in the middle of some parts where rows may well be parted.
+
+        None where none can be told without reading.
+        """
+        half = sum(self.sizes[part] or 0 for part in parts) / 2
+        for part in parts:
+            size = self.sizes[part] or 0
+            if half < size and not remote.is_url(self._paths[part]):
+                with self._opened(part) as table:
+                    offset = table.seam(int(half))
+                return (part, offset) if offset else None
+            half -= size
+        return None
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks of all inputs in order; blocks the caller, so drive it from a thread.
@@ -222,109 +286,6 @@ class TableSource(Inputs):
             yield from encoded(table.rows(self.start(table.part)), table.part, encoder)
 
 
-class Table:
-    """One opened text table whose header was read. Raises `InputError` for what has none."""
-
-    def __init__(
-        self,
-        stream: Stream,
-        part: int,
-        options: TableOptions,
-        max_line_bytes: int = MAX_LINE_BYTES,
-    ) -> None:
-        self.part = part
-        self._stream = stream
-        self._encoding = options.encoding
-        self._most = max_line_bytes
-        self._refuse_foreign(stream.head)
-        head = b"".join(self._utf8([stream.head])).decode(errors="replace").lstrip("\r\n")
-        separator = self._separator(head)
-        self.delimiter: Final = (
-            options.delimiter
-            or separator
-            or sniffed(head, tabbed=plain_name(stream.name).endswith((".tsv", ".tab")))
-        )
-        self._rest = self._read(self._utf8(stream.pieces(bom=b"")), 1)
-        self.cells: Final = self._header(bool(separator))
-        """The cells of the header as they are; none if there is nothing in the file."""
-        self.header: Final[Header] = tuple(map(str.strip, self.cells))
-        """The names of the columns."""
-
-    def rows(self, start: Start) -> Iterator[Rows]:
-        """Yield the rows after the header, or after a start; once. Raises `InputError`."""
-        found = self._rest
-        if start.offset and self._exact and self._stream.seekable:
-            found = self._read(self._stream.pieces_from(start.offset), start.line)
-        following = start.line
-        try:
-            for rows in found:
-                if rows.next_line > start.line:
-                    following = rows.next_line
-                    yield rows if rows.first_line >= start.line else _after(rows, start.line)
-        except Broken as broken:
-            read = f"Its first {following - 1:,} lines were read, the rest was not"
-            raise self._stream.sentence(broken, read) from None
-
-    @property
-    def _exact(self) -> bool:
-        return self._stream.exact and self._encoding == UTF8
-
-    def _utf8(self, pieces: Iterable[Any]) -> Iterator[Any]:
-        """Yield text in UTF-8, without a mark of byte order."""
-        text = pieces if self._encoding == UTF8 else transcoded(pieces, self._encoding)
-        first = True
-        for piece in text:
-            yield piece.removeprefix(UTF8_BOM) if first else piece
-            first = False
-
-    def _read(self, pieces: Iterable[Any], line: int) -> Iterator[Rows]:
-        blocks = split_blocks(
-            pieces, self.part, max_line_bytes=self._most, offset=self._stream.offset, line=line
-        )
-        reader = RowReader(self.delimiter, encoding=self._encoding, max_line_bytes=self._most)
-        return reader.read(blocks, exact=self._exact)
-
-    def _header(self, separated: bool) -> list[str]:
-        """Read the first row, and leave the others to be read."""
-        name = self._stream.name
-        try:
-            for rows in self._rest:
-                if rows.unfit and (not rows.rows or rows.unfit[0].line < rows.numbers[0]):
-                    first = rows.unfit[0]
-                    raise InputError(
-                        f"{name} has no header that can be read: line {first.line}: {first.reason}."
-                    )
-                if rows.oversize:
-                    raise InputError(f"{name} has no header: its first line is too long for one.")
-                if not rows.rows:
-                    continue
-                if separated:
-                    separated = False
-                    rows = _after(rows, rows.stops[0])
-                    if not rows.rows:
-                        continue
-                self._rest = _chained(_after(rows, rows.stops[0]), self._rest)
-                return rows.rows[0]
-        except Broken as broken:
-            raise self._stream.sentence(broken, "Nothing of it was read") from None
-        return []
-
-    def _separator(self, head: str) -> str | None:
-        line = head.partition("\n")[0].rstrip("\r")
-        told = line[len(_SEPARATOR_LINE) :]
-        found = line[: len(_SEPARATOR_LINE)].lower() == _SEPARATOR_LINE and len(told) == 1
-        return told if found and told != '"' else None
-
-    def _refuse_foreign(self, head: bytes) -> None:
-        if self._encoding != UTF8 or (what := foreign(head)) is None:
-            return
-        name = self._stream.name
-        if "UTF-16" in what or "UTF-32" in what:
-            encoding = "utf-16" if "UTF-16" in what else "utf-32"
-            raise InputError(f"{name} is {what}: say so by  --encoding {encoding}")
-        raise InputError(f"{name} is {what}, and no CSV or TSV: unpack or convert it first.")
-
-
 def encoded(found: Iterable[Rows], part: int, encoder: Encoding) -> Iterator[Block]:
     """Yield a block for some rows, with the number of each, and those that make no record."""
     for rows in found:
@@ -363,20 +324,3 @@ def _unfit(refused: Any, rows: Rows, at: int) -> Unfit:
     line, raw = rows.numbers[at], rows.raw(at)
     told = (refused.code, refused.field, refused.reason)
     return Unfit(line, *told, raw, refused.summary, refused.who, table=True)
-
-
-def _chained(first: Rows, rest: Iterator[Rows]) -> Iterator[Rows]:
-    yield first
-    yield from rest
-
-
-def _after(rows: Rows, line: int) -> Rows:
-    """Return what begins on a line or after it."""
-    skipped = sum(number < line for number in rows.numbers)
-    return msgspec.structs.replace(
-        rows,
-        rows=rows.rows[skipped:],
-        numbers=rows.numbers[skipped:],
-        stops=rows.stops[skipped:],
-        unfit=[row for row in rows.unfit if row.line >= line],
-    )

@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ingest.records import KINDS
+from ingest.tallies import occurrences
 from ingest.validation.identity import MAX_ALIAS
 
 LONGEST_WITH_ARRAYS: Final = 1_000
@@ -42,8 +43,10 @@ _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 
 _EXPONENT: Final = re.compile(rb"0e\+?00+[,\]}\s]")
 
+_DASH: Final = b"-"
+
 _LATE: Final = {
-    b"-": re.compile(rb'-(?<="[3-9]\d{3}-)'),
+    _DASH: re.compile(rb'-(?<="[3-9]\d{3}-)'),
     b"/": re.compile(rb'/[3-9]\d{3}"'),
     b" ": re.compile(rb' [3-9]\d{3}"'),
 }
@@ -52,7 +55,13 @@ _LATE: Final = {
 Each begins with that byte, and looks back if it has to: so most of a text is passed over quickly.
 """
 
-_NO_ADDRESS: Final = re.compile(r"\n(?![^@\s]+@[^@\s])")
+_SPACES: Final = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""All that is white space, one by one: a table tells it faster than a look at each character."""
+
+_IN_ADDRESSES: Final = bytes(set(range(0x21, 0x7F)) - set(b"@"))
+"""What plain addresses are made of, but for the at sign."""
+
+_NO_ADDRESS: Final = re.compile(rf"\n(?![^@{_SPACES}]+@[^@{_SPACES}])")
 """A line that does not begin as an address does: something, an at sign, and something more."""
 
 
@@ -71,9 +80,28 @@ _ODD_KEY: Final = re.compile(rb'[. ][^"]*"[ \t\r\n]*:')
 _INCREMENT: Final = re.compile(rb'"inc":-?[0-9]+[,}]')
 
 
-def may_be_late(joined: bytes) -> bool:
-    """Tell whether a string may be a date later than the year 2999. There is no backslash."""
-    return any(byte in joined and late.search(joined) is not None for byte, late in _LATE.items())
+def may_be_late(joined: bytes, ids: Sequence[str] = ()) -> bool:
+    """Tell whether a string may be a date later than the year 2999. There is no backslash.
+
+    `ids` are strings in it that no rule takes for a date.
+    """
+    return any(
+        byte in joined
+        and not (byte == _DASH and ids and _dashes_are_of(ids, joined))
+        and late.search(joined) is not None
+        for byte, late in _LATE.items()
+    )
+
+
+def _dashes_are_of(ids: Sequence[str], joined: bytes) -> bool:
+    """Tell whether all dashes are in ids: so it is in most records that have no date at all.
+
+    Without a backslash, an id stands in the bytes as it is, dashes and all.
+    """
+    first = joined[: joined.find(b"}")]  # where that has more of them, others have too
+    if first.count(_DASH) != ids[0].count("-"):
+        return False
+    return occurrences(joined, _DASH) == "".join(ids).count("-")
 
 
 def _nesting_clean(joined: bytes, longest: int) -> bool:
@@ -151,7 +179,23 @@ def emails_clean(emails: Sequence[str]) -> bool:
 
     Stricter than that: no white space is before the first at sign.
     """
-    return not emails or _NO_ADDRESS.search("\n" + "\n".join(emails)) is None
+    if not emails:
+        return True
+    text = "\n".join(emails)
+    return _are_plain_addresses(text) or _NO_ADDRESS.search("\n" + text) is None
+
+
+def _are_plain_addresses(lines: str) -> bool:
+    """Tell whether each line has one at sign within, and nothing that is rare in an address."""
+    if not lines.isascii():
+        return False
+    marks = lines.encode().translate(None, _IN_ADDRESSES)
+    return (
+        marks == b"@\n" * (len(marks) // 2) + b"@"
+        and lines[0] != "@" != lines[-1]
+        and "\n@" not in lines
+        and "@\n" not in lines
+    )
 
 
 def clean(kind: str, fragment: bytes, *, emails: list[str] | None = None) -> bool:

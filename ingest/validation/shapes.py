@@ -20,8 +20,9 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, defstruct, field
 
-from ingest.codec import DecodeError, Decoder, JSONDecodeError, loads, typed
+from ingest.codec import DecodeError, Decoder, JSONDecodeError, is_utf8, loads, typed
 from ingest.records import ATTRIBUTES, KINDS
+from ingest.tallies import occurrences
 from ingest.validation.heads import HEADS, EventProperties, PurchaseProperties
 from ingest.validation.identity import MAX_EXTERNAL_ID
 from ingest.validation.problems import MAX_ELEMENTS, MAX_TEXT
@@ -54,6 +55,7 @@ _RESERVED: Final = {
 _HIDDEN: Final = re.compile(rb"\\u00[23]")
 """An escaped character of those that a date may begin or end with."""
 
+_KEY: Final = attrgetter("external_id")
 _EMAIL: Final = attrgetter("email")
 _PROPERTIES: Final = attrgetter("properties")
 
@@ -93,6 +95,13 @@ def _are_plain(names: dict[str, None]) -> bool:
     )
 
 
+class Shaped(msgspec.Struct, frozen=True):
+    """Records that look alike, and have no problem: their heads, and the user key of each."""
+
+    heads: list[Any]
+    keys: list[str]
+
+
 class _Shape(msgspec.Struct, frozen=True):
     """What records of some members are decoded with, and whether there are addresses among them,
     and properties."""
@@ -110,14 +119,15 @@ class _Shape(msgspec.Struct, frozen=True):
     def heads(self, joined: bytes, count: int) -> list[Any] | None:
         """Return the heads of records, None where they are not as many objects of these members."""
         try:
-            heads = self.decoder.decode(b"[%b]" % joined)
-        except DecodeError:
+            heads = self.decoder.decode(b"".join((b"[", joined, b"]")))  # copied once
+        except (DecodeError, UnicodeDecodeError):
             return None
         # Where every brace opens one of as many objects, none stands in a string, nor opens a
         # member that is given twice. So the one that a text begins with opens its object, after a
         # comma that parts two: no member is an array of objects.
         inner = len(heads) - list(map(_PROPERTIES, heads)).count(UNSET) if self.nests else 0
-        return heads if len(heads) == count and joined.count(b"{") == count + inner else None
+        braces = occurrences(joined, b"{")
+        return heads if len(heads) == count and braces == count + inner else None
 
 
 class Shapes:
@@ -130,36 +140,46 @@ class Shapes:
         self._left = 0  # chunks to leave to the long way
         self._rest = 1  # how many, the next time
 
-    def proven(self, joined: bytes, count: int, longest: int) -> Sequence[Any] | None:
-        """Return the heads of records of which `check` finds nothing; None where that is open.
+    def knows(self, member: str) -> bool:
+        """Whether records that look alike may have such a member."""
+        return member in self._names.members
 
-        Each of them is known by its external id, and by nothing else. `joined` are `count` texts in
-        UTF-8 with commas between, at least one, each of which begins with a brace and has at most
-        `longest` bytes. That each is one object is proven too.
+    def proven(self, joined: bytes, count: int, longest: int) -> Shaped | None:
+        """Return records of which `check` finds nothing; None where that is open.
+
+        Each of them is known by its external id, and by nothing else. `joined` are `count` texts
+        with commas between, at least one, each of which begins with a brace and has at most
+        `longest` bytes. That each is one object is proven too, and that it is in UTF-8, for every
+        string is decoded.
         """
         if self._left:
             self._left -= 1
             return None
-        heads = self._proven(joined, count, longest)
-        if heads is None and self._learn(joined, count):
-            heads = self._proven(joined, count, longest)
-        if heads is None:
+        shaped = self._proven(joined, count, longest)
+        if shaped is None and not is_utf8(joined):
+            return None  # the others of them may be tried at once
+        if shaped is None and self._learn(joined, count):
+            shaped = self._proven(joined, count, longest)
+        if shaped is None:
             self._left = self._rest
             self._rest = min(2 * self._rest, LONGEST_REST)
         else:
             self._rest = 1
-        return heads
+        return shaped
 
-    def _proven(self, joined: bytes, count: int, longest: int) -> list[Any] | None:
+    def _proven(self, joined: bytes, count: int, longest: int) -> Shaped | None:
         shape = self._shape
         if shape is None or longest > LONGEST_WITH_PROPERTIES:
             return None
         heads = shape.heads(joined, count)
-        if heads is None or (self._kind == KINDS[ATTRIBUTES] and _may_be_late(joined)):
+        if heads is None:
+            return None
+        keys = list(map(_KEY, heads))
+        if self._kind == KINDS[ATTRIBUTES] and _may_be_late(joined, keys):
             return None
         if shape.emails and not emails_clean(list(filter(None, map(_EMAIL, heads)))):
             return None
-        return heads
+        return Shaped(heads, keys)
 
     def _learn(self, joined: bytes, count: int) -> bool:
         """Learn of records which members there are; return whether there is another shape now."""
@@ -180,9 +200,10 @@ class Shapes:
         return True
 
 
-def _may_be_late(joined: bytes) -> bool:
-    hidden = b"\\" in joined and _HIDDEN.search(joined) is not None
-    return hidden or may_be_late(joined)
+def _may_be_late(joined: bytes, ids: Sequence[str]) -> bool:
+    if b"\\" in joined:
+        return _HIDDEN.search(joined) is not None or may_be_late(joined)
+    return may_be_late(joined, ids)
 
 
 def _head(kind: str, names: _Names) -> type[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from ingest.columns import Encoder, Options, Plan, Survey, Unfit
 from ingest.columns.cells import SWITCHES
 from ingest.errors import IngestError
 from ingest.records import KINDS
+from tests.examples import examples
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=8)
 ANY = st.characters(exclude_categories=())
@@ -230,7 +232,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(st.lists(VALUES, min_size=3, max_size=3), max_size=5),
     st.sampled_from([None, "string", "number", "integer", "boolean", "json", "date"]),
@@ -283,7 +285,7 @@ MAPPINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(MAPPINGS, st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=3))
 def test_any_mapping_is_refused_or_followed(
     mapping: dict[str, Any], rows: list[tuple[str, str, str]]
@@ -299,3 +301,27 @@ def test_any_mapping_is_refused_or_followed(
     again = Plan.from_dict(loads(dumps(plan.to_dict())))
     assert again.to_dict() == plan.to_dict()
     assert Encoder(again).encode(rows) == Encoder(plan).encode(rows)
+
+
+@given(tables(), st.lists(st.integers(0, 12), max_size=3), st.booleans(), st.data())
+def test_a_survey_in_parts_decides_as_one_in_one_go(
+    table: tuple[list[str], list[list[str]]], at: list[int], first: bool, data: st.DataObject
+) -> None:
+    """Types, reasons, samples and counts are the same, whichever parts are joined first."""
+    header, rows = table
+    names = st.sampled_from(header[1:])
+    told = data.draw(st.dictionaries(names, st.sampled_from(["date", "number"]), max_size=1))
+    options = Options(kind="attributes", types=told, null_text=data.draw(st.sampled_from("n1x")))
+    whole = Survey(header, options)
+    whole.add(rows)
+    bounds = [0, *sorted(at), len(rows)]
+    parts = [Survey(header, options) for _ in bounds[1:]]
+    for part, start, stop in zip(parts, bounds, bounds[1:], strict=False):
+        part.add(rows[start:stop])
+    while len(parts) > 1:
+        left = 0 if first else len(parts) - 2
+        parts[left].join(pickle.loads(pickle.dumps(parts.pop(left + 1).findings())))
+    assert parts[0].plan() == whole.plan()
+    assert parts[0].findings() == whole.findings()
+    types = {column.type for column in whole.plan().columns}
+    event(f"{len(at) + 1} parts, {len(types)} types")

@@ -140,3 +140,49 @@ def test_rows_are_needed_while_something_is_open(options: dict[str, Any], needed
     """A type that nobody told, and times to be counted; those of a saved plan were counted."""
     told = Options(**{"kind": "attributes", **options})
     assert Survey(["external_id", "a", "b"], told).needed == needed
+
+
+@pytest.mark.parametrize(
+    ("former", "latter", "kind", "why", "zoneless"),
+    [
+        (["1"], ["2", ""], "number", "every cell is a number", 0),
+        (["", "null"], ["true"], "boolean", "every cell is true or false", 0),
+        (["1"], ["", "null"], "number", "every cell is a number", 0),
+        (["1", "2"], ["", "x"], "string", "the cell of row 4 is not a number, as all before it", 0),
+        (["1"], ["3", "x"], "string", "the cell of row 3 is not a number, as all before it", 0),
+        (["1"], ["x", "3"], "string", "the cell of row 2 is not a number, as all before it", 0),
+        (["1"], ["true"], "string", "the cell of row 2 is not a number, as all before it", 0),
+        (["1"], ["true", "2"], "string", "the cell of row 2 is not a number, as all before it", 0),
+        (["x"], ["1", "2"], "string", "text", 0),
+        (["1", "x"], ["1"], "string", "the cell of row 2 is not a number, as all before it", 0),
+        ([""], ["1", "x"], "string", "the cell of row 3 is not a number, as all before it", 0),
+        (["2024-01-31 10:00"], ["2024-01-31 10:00"], "date", "every cell is a date or a time", 2),
+        (["2024-01-31 10:00"], ["x"], "string",
+         "the cell of row 2 is not a date or a time, as all before it", 0),
+        ([""], ["2024-01-31 10:00"], "date", "every cell is a date or a time", 1),
+    ],
+)  # fmt: skip
+def test_two_halves_make_a_whole(
+    former: list[str], latter: list[str], kind: str, why: str, zoneless: int
+) -> None:
+    """What another survey found in the rows that follow is as if it had been seen here."""
+    here, there = (Survey(["external_id", "x"], Options(kind="attributes")) for _ in range(2))
+    here.add([["u", cell] for cell in former])
+    there.add([["u", cell] for cell in latter])
+    here.join(there.findings())
+    column = here.plan().columns[1]
+    assert (column.type, column.why, column.zoneless) == (kind, why, zoneless)
+    assert column.cells == sum(cell not in ("", "null") for cell in former + latter)
+    assert here.rows == len(former + latter)
+
+
+def test_halves_of_a_column_that_is_told() -> None:
+    """Its times are counted all the same."""
+    told = Options(kind="attributes", types={"x": "date"})
+    here, there = (Survey(["external_id", "x"], told) for _ in range(2))
+    here.add([["u", "2024-01-31 10:00"]])
+    there.add([["u", "soon"], ["u", "2024-01-31 11:00"]])
+    here.join(there.findings())
+    column = here.plan().columns[1]
+    assert (column.type, column.zoneless, column.cells) == ("date", 2, 3)
+    assert column.samples == ("2024-01-31 10:00", "soon", "2024-01-31 11:00")

@@ -20,6 +20,7 @@ from ingest.columns.judging import Judge
 from ingest.intake import SLICE_LINES, Intake, IntakeRules
 from ingest.proofs import DOUBTFUL, Vouched
 from ingest.taken import Taken
+from tests.examples import examples
 
 NAMES = st.sampled_from(
     ["email", "phone", "first_name", "country", "language", "gender", "dob", "plan", "visits",
@@ -151,7 +152,7 @@ def test_a_survey_of_columns_decides_as_one_of_rows(
     )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(
     tables(), st.lists(TYPES, max_size=4), RULES, st.booleans(), st.sampled_from(["null", "", "x"])
 )

@@ -18,6 +18,7 @@ from ingest.sandbox.export import judge_export
 from ingest.sandbox.rules import Caps, judge
 from ingest.sandbox.store import Store
 from ingest.sinks.export import asking, profiles_of
+from tests.examples import examples
 
 NOW = moment("2026-11-01T00:00:00Z") or 0.0
 WINDOW = Window(NOW, NOW)
@@ -115,7 +116,7 @@ SENT = st.lists(st.tuples(*(RECORDS,), st.none() | st.booleans()), max_size=12).
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.sampled_from(list(WHO)), SENT, SENT)
 def test_what_is_expected_is_there(
     key: UserKey,

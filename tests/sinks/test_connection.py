@@ -327,7 +327,7 @@ def test_a_bomb_unpacks_to_the_cap() -> None:
         assert (reply.body, reply.truncated, ready) == (b"a" * 40, True, False)
 
 
-@pytest.mark.parametrize("after", [b"\0", gzip.compress(b"more")])
+@pytest.mark.parametrize("after", [b"\0", gzip.compress(b"more", mtime=0)])
 def test_what_follows_a_packed_body_makes_it_unreadable(after: bytes) -> None:
     """Half of a body is not taken for all of it, and the status counts."""
     reply, ready = heard(http(201, gzip.compress(b"{}") + after, "Content-Encoding: gzip"))

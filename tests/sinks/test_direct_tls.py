@@ -134,7 +134,7 @@ def test_a_slow_upload_over_tls_is_no_silence(run: Run, tls: ssl.SSLContext) -> 
         await writer.drain()
 
     async def main() -> None:
-        settings = HttpSettings(read=0.7, total=9.0)
+        settings = HttpSettings(read=1.0, total=30.0)
         async with serving(each(talk), tls) as server, opened(server.tls_url, settings) as client:
             assert isinstance(await client.send(huge), Response)
 

@@ -51,6 +51,14 @@ class PlainSurvey:
         """Keep some rows."""
         self._rows += map(list, rows)
 
+    def findings(self) -> list[list[str]]:
+        """Return all rows."""
+        return self._rows
+
+    def join(self, later: list[list[str]]) -> None:
+        """Keep rows that another survey kept."""
+        self._rows += later
+
     def plan(self) -> tuple[str, ...]:
         """Return the header."""
         return self._header

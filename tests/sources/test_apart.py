@@ -19,7 +19,7 @@ from ingest.errors import ConfigError, IngestError, InputError, LocalFailure, Mi
 from ingest.intake import Intake, IntakeRules
 from ingest.reading import judged
 from ingest.records import News
-from ingest.sources import apart
+from ingest.sources import apart, early
 from ingest.sources.apart import Apart, pays
 from ingest.sources.base import Block, Start
 from ingest.sources.mixed import MixedSource
@@ -215,18 +215,13 @@ def test_it_pays_for_large_inputs_alone(tmp_path: Path, monkeypatch: pytest.Monk
     path = table(tmp_path / "a.csv", 100)
     size = path.stat().st_size
     source, columns = source_of(path)
-    monkeypatch.setattr(apart, "_cores", lambda: 2)
+    monkeypatch.setattr(early, "cores", lambda: 2)
     assert not pays(source)
-    monkeypatch.setattr(apart, "PAYS_FROM", size)
+    monkeypatch.setattr(early, "PAYS_FROM", size)
     assert pays(source)
     assert not pays(MixedSource([str(path), "-"], columns, stdin=io.BytesIO(b"")))
-    monkeypatch.setattr(apart, "PAYS_FROM", size + 1)
+    monkeypatch.setattr(early, "PAYS_FROM", size + 1)
     assert not pays(source)
-    monkeypatch.setattr(apart, "PAYS_FROM", size)
-    monkeypatch.setattr(apart, "_cores", lambda: 1)
+    monkeypatch.setattr(early, "PAYS_FROM", size)
+    monkeypatch.setattr(early, "cores", lambda: 1)
     assert not pays(source)
-
-
-def test_cores_are_those_that_the_process_may_use() -> None:
-    """At least one."""
-    assert apart._cores() >= 1

@@ -9,6 +9,7 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.proving import Prover
 from ingest.sources.base import Block, split_blocks
 
 TEXTS = st.lists(st.sampled_from([b"\n", b"a", b"{}", b"\r\n", b"\x00\xff", b"long" * 5])).map(
@@ -28,6 +29,34 @@ def numbered(text: bytes) -> list[tuple[int, bytes]]:
     """What the lines of a text are, said in the plainest way."""
     lines = text.split(b"\n")
     return list(enumerate(lines if lines[-1] else lines[:-1], 1))
+
+
+PROVABLE = st.lists(
+    st.sampled_from(
+        [
+            b'{"attributes":{"external_id":"%b"}}' % name
+            for name in (b"a", b"b", b"\xff", b"\xc3\xa9")
+        ]
+        + [b"", b"{}", b'{"event":1}']
+    ),
+    min_size=1,
+)
+
+
+@given(PROVABLE, st.sampled_from([b"\n", b"\r\n"]), st.booleans())
+def test_a_block_is_proven_as_its_lines_are(texts: list[bytes], end: bytes, last: bool) -> None:
+    """However they end, and whether the last one does."""
+    block = Block(0, end.join(texts) + end * last, 7, 0)
+    if not block.data:
+        return
+    prover = Prover(None, largest=4_000_000, update_existing_only=False)
+    proof, known = prover.prove(block.lines()), block.proven(prover)
+    assert known.proof is not None
+    assert len(known.proof) == len(proof) == len(block.numbers())
+    assert (known.proof.slots, known.proof.whole) == (proof.slots, proof.whole)
+    assert list(known.numbers()) == list(block.numbers())
+    assert known.following == block.following
+    assert known.data == (b"" if proof.whole else block.data)
 
 
 @given(pieces_of_text(), st.integers(1, 40))

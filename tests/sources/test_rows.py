@@ -157,6 +157,14 @@ def test_a_quote_that_never_closes_takes_no_more_memory_than_a_line_may() -> Non
     assert peak < 4_000_000
 
 
+def test_any_number_of_bad_rows_may_come_together() -> None:
+    """Each begins anew after the first line of the one before, and none of them inside of it."""
+    text = 'u,"first\nsecond"bad\n' * 2_000 + "u,1\n"
+    found = told(read(text.encode(), len(text)))
+    assert [line for line, _ in found] == list(range(1, 4_002))
+    assert found == told(read(text.encode(), 20))
+
+
 def test_a_quote_inside_of_a_cell_has_to_be_doubled() -> None:
     """What a lenient reader would alter in silence is told; a quote amid plain text is text."""
     found = told(read('"a "b" c",1\n"a ""b"" c",2\n5" pipe,3\n'))

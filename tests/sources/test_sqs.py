@@ -19,6 +19,7 @@ from ingest.sources.sqs_client import Trouble, where
 from ingest.sources.sqs_session import SqsSession
 from ingest.sources.sqs_ties import Counts, Ties
 from ingest.visibility import MOST
+from tests.examples import examples
 from tests.sources.sqs_queue import FakeQueue
 from tests.virtual_clock import run
 
@@ -141,7 +142,7 @@ def test_an_outage_of_hours_loses_nothing_and_reads_nothing_twice(hours: int) ->
     worked(test)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=st.integers(0, 2**32), ordered=st.booleans(), redrive=st.booleans())
 def test_whatever_happens_a_message_is_deleted_only_after_it_was_settled(
     seed: int, ordered: bool, redrive: bool

@@ -20,6 +20,7 @@ from ingest.ranges import Ranges
 from ingest.records import position
 from ingest.state import store
 from ingest.state.settling import MOST_PLACES, Place, Settling
+from tests.examples import examples
 
 RUN = 1
 BIG = 40_000
@@ -266,7 +267,7 @@ def world() -> Iterator[World]:
             made.db.close()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(STEPS)
 def test_whatever_is_read_back_was_true_at_once(steps: list[tuple[str, int]]) -> None:
     """Positions, counts and letters of the last commit come back together, and nothing else."""

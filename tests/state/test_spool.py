@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ingest.errors import LocalFailure
 from ingest.segments import SpoolFull, SpoolRules, segment_name
 from ingest.state.spool import Appended, Spool
+from tests.examples import examples
 
 SMALL = SpoolRules(spool_bytes=400, segment_bytes=40)
 
@@ -369,7 +370,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(STEPS)
 def test_a_spool_is_what_was_acknowledged_and_not_discarded(
     tmp_path_factory: pytest.TempPathFactory, steps: Iterable[tuple[str, int, bool]]

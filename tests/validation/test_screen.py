@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ from ingest.validation.screen import (
     may_be_late,
 )
 from ingest.validation.times import is_late
+from tests.examples import examples
 
 DECODERS = {kind: typed(shape) for kind, shape in HEADS.items()}
 
@@ -155,7 +157,7 @@ def told_of(heads: list[Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_a_clean_record_has_no_problem(kind: str, data: st.DataObject) -> None:
     """Whatever the head takes and the screen lets through, `check` finds nothing in it."""
@@ -167,7 +169,7 @@ def test_a_clean_record_has_no_problem(kind: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_a_clean_chunk_has_no_problem_in_any_record(kind: str, data: st.DataObject) -> None:
     """Joined, records that are let through together have no problem each."""
@@ -328,12 +330,22 @@ STRINGS = st.one_of(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(STRINGS, max_size=4), st.sampled_from((",", "\n", ", ")))
 def test_no_late_date_is_overlooked(texts: list[str], between: str) -> None:
     """Where a text is a date that is not kept, the bytes about it show it."""
     joined = between.join(json.dumps({"a": text}) for text in texts).encode()
     if b"\\" not in joined and not may_be_late(joined):
+        assert not any(map(is_late, texts))
+
+
+@settings(max_examples=examples(500))
+@given(st.lists(STRINGS, max_size=4), st.lists(STRINGS, min_size=4, max_size=4))
+def test_no_late_date_is_overlooked_beside_ids(texts: list[str], ids: list[str]) -> None:
+    """Not even where ids look like dates, or hold as many dashes."""
+    pairs = list(zip(ids, texts, strict=False))
+    joined = b",".join(dumps({"external_id": one, "a": text}) for one, text in pairs)
+    if b"\\" not in joined and not may_be_late(joined, [one for one, _ in pairs]):
         assert not any(map(is_late, texts))
 
 
@@ -354,7 +366,7 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.sampled_from(KINDS), NUMBERS, st.sampled_from(("", " ", "\t")), st.booleans())
 def test_no_number_beyond_a_double_passes(kind: str, number: str, space: str, last: bool) -> None:
     """Wherever it stands and whatever follows it, a number that `loads` refuses is not let by."""
@@ -384,7 +396,7 @@ def test_numbers_may_grow_when_encoded_anew() -> None:
     assert max(len(dumps(loads(text))) / len(text) for text in shortest) <= 4.5
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.datetimes(),
     st.sampled_from(["T", "t", " "]),
@@ -422,14 +434,23 @@ def test_heads_resolve_the_same_key_as_the_rules() -> None:
         assert head.key() is None
 
 
-@settings(max_examples=500)
-@given(st.lists(st.text(alphabet="a@ \n\u2003\x1cé.", min_size=1, max_size=5), max_size=4))
+@settings(max_examples=examples(500))
+@given(st.lists(st.text(alphabet="a@@ \n\u2003\x1c\x7fé.", min_size=1, max_size=5), max_size=4))
 def test_clean_addresses_are_addresses(emails: list[str]) -> None:
     """Whatever is let through together is an address to the rules, one by one."""
     if emails_clean(emails):
         assert all(map(is_email, emails))
         fragments = [dumps({**ID, "email": email}) for email in emails]
         assert all(check("attributes", loads(one)) == [] for one in fragments)
+
+
+def test_no_white_space_is_in_a_clean_address() -> None:
+    """Whatever Unicode calls white space, before the at sign and right behind it."""
+    spaces = [space for space in map(chr, range(sys.maxunicode + 1)) if space.isspace()]
+    assert not any(emails_clean([f"a{space}b@c.d"]) for space in spaces)
+    assert not any(emails_clean([f"a@{space}b.c"]) for space in spaces)
+    others = [chr(ord(space) + step) for space in spaces for step in (-1, 1)]
+    assert emails_clean([f"a{other}@{other}" for other in others if other not in [*spaces, "@"]])
 
 
 def test_typical_addresses_are_clean() -> None:

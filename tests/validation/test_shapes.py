@@ -14,6 +14,7 @@ from ingest.records import KINDS
 from ingest.validation import HEADS, Problem, Shapes, check, identity
 from ingest.validation.screen import LONGEST_WITH_PROPERTIES
 from ingest.validation.shapes import LONGEST_REST, MOST_MEMBERS
+from tests.examples import examples
 
 ID = {"external_id": "user-17"}
 WHEN = "2026-01-31T12:00:00Z"
@@ -80,22 +81,17 @@ def encoded(draw: st.DrawFn, kind: str) -> bytes:
     return data
 
 
-def is_utf8(data: bytes) -> bool:
-    """Tell whether the decoder is given these bytes at all."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def proven(shapes: Shapes, texts: list[bytes]) -> Any:
-    """Return what shapes prove of some texts."""
-    return shapes.proven(b",".join(texts), len(texts), max(map(len, texts)))
+    """Return the heads of some texts, if shapes prove them."""
+    shaped = shapes.proven(b",".join(texts), len(texts), max(map(len, texts)))
+    if shaped is None:
+        return None
+    assert shaped.keys == [head.external_id for head in shaped.heads]
+    return shaped.heads
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(data=st.data())
 def test_what_is_proven_has_no_problem(kind: str, data: st.DataObject) -> None:
     """Whatever is let through is an object each, of a user that is named right, without a finding.
@@ -106,7 +102,7 @@ def test_what_is_proven_has_no_problem(kind: str, data: st.DataObject) -> None:
     typical = [dumps(TYPICAL[kind])]
     for _ in range(data.draw(st.integers(1, 3))):
         texts = data.draw(st.lists(encoded(kind), max_size=3)) + typical
-        if all(map(is_utf8, texts)) and (heads := proven(shapes, texts)) is not None:
+        if (heads := proven(shapes, texts)) is not None:
             assert len(heads) == len(texts)
             for text, head in zip(texts, heads, strict=True):
                 record = loads(text)
@@ -116,7 +112,7 @@ def test_what_is_proven_has_no_problem(kind: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_texts_that_are_no_objects_each_are_not_proven(kind: str, data: st.DataObject) -> None:
     """Pieces that happen to make as many objects as there are texts are seen for what they are."""
@@ -227,6 +223,62 @@ def test_properties_that_no_shape_has(kind: str, properties: Any) -> None:
     assert proven(Shapes(kind), [dumps({**BASES[kind], "properties": properties})]) is None
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bad", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xc3"])
+def test_what_is_not_utf8_is_not_proven(kind: str, bad: bytes) -> None:
+    """In no value and no name, of a member given twice, nor where it would be learned from.
+
+    That is no fault of the shape, which is tried again at once.
+    """
+    shapes, good = Shapes(kind), dumps(TYPICAL[kind] | {"plan": "a"})
+    for one in (
+        good.replace(b'"a"', b'"%b"' % bad),
+        good.replace(b'"plan"', b'"pl%b"' % bad),
+        good.replace(b'"a"', b'"%b","plan":"a"' % bad),
+        good.replace(b'"a"', b'"%b\\n"' % bad),
+        good.replace(b'"a"', bad),
+        good + bad,
+    ):
+        assert proven(Shapes(kind), [one]) is None
+        assert proven(shapes, [good]) is not None
+        assert proven(shapes, [one]) is None
+
+
+def test_a_shape_knows_its_members() -> None:
+    """However their names are spelled."""
+    shapes = Shapes("attributes")
+    assert not shapes.knows("plan")
+    assert proven(shapes, [b'{"external_id":"a","pl\\u0061n":"b"}']) is not None
+    assert shapes.knows("plan")
+
+
+@given(
+    st.lists(st.text(alphabet="-3001/é", min_size=1, max_size=12), min_size=1, max_size=3),
+    st.sampled_from(("", "3001-01-01", "2999-01-01", "12/31/9999", "-", "---")),
+    st.booleans(),
+)
+def test_dashes_of_ids_hide_no_late_date(ids: list[str], since: str, escaped: bool) -> None:
+    """However many there are, and however they are written."""
+    texts = []
+    for at, one in enumerate(ids):
+        who = json.dumps(one, ensure_ascii=False)
+        who = who.replace("-", "\\u002d") if escaped else who
+        more = f',"since":"{since}"' if since and at == len(ids) - 1 else ""
+        texts.append(f'{{"external_id":{who}{more}}}'.encode())
+    if proven(Shapes("attributes"), texts) is not None:
+        assert all(check("attributes", loads(text)) == [] for text in texts)
+    elif not escaped:
+        assert since in ("3001-01-01", "12/31/9999") or any("/3001" in one for one in ids)
+
+
+def test_an_id_may_look_like_a_late_date() -> None:
+    """No rule takes it for one; among members that are dates it is left to the rules."""
+    ids = [f"3001-01-{n}" for n in range(10, 20)]
+    assert proven(Shapes("attributes"), [dumps({"external_id": one}) for one in ids]) is not None
+    dated = [dumps({"external_id": one, "since": "2026-01-31"}) for one in ids]
+    assert proven(Shapes("attributes"), dated) is None
+
+
 def test_escapes_cannot_hide_a_late_date() -> None:
     """Others may stand anywhere."""
     for text, good in (
@@ -254,7 +306,7 @@ def test_records_that_may_be_too_big_are_left_to_the_long_way() -> None:
     assert shapes.proven(text, 1, LONGEST_WITH_PROPERTIES + 1) is None
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.one_of(
         st.from_regex(r"\A-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,4})?\Z"),

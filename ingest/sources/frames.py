@@ -1,0 +1,118 @@
+"""Blocks on their way through a pipe, from a process that reads to the one that sends.
+
+Decides how they are written: columns as they are, beside what little is left of a block. Nothing is
+encoded again, and nothing of a column is copied on the way but by the pipe. Both ends are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import IO, Final
+
+from ingest.errors import IngestError
+from ingest.proofs import Alike, Proof, Vouched
+from ingest.records import BOUNDS, NOTHING, Joined, UserKey
+from ingest.sources.base import Block
+from ingest.userkeys import BETWEEN, Keys
+
+LENGTH_BYTES: Final = 8
+
+Told = Counter[str] | IngestError
+"""What comes with a block, or instead of one: the cells left out so far, or what went wrong."""
+
+_Size = tuple[int, int, int, int, Sequence[UserKey]]
+"""Of a column: its objects, their bytes, their shift, the bytes of its keys, and these if they
+cannot be joined."""
+
+
+def write(pipe: IO[bytes], data: bytes) -> None:
+    """Write one message. Raises `OSError`."""
+    _write(pipe, [len(data).to_bytes(LENGTH_BYTES, "big"), data])
+
+
+def read(pipe: IO[bytes]) -> bytes | None:
+    """Return the next message, None where there is none any more."""
+    head = _exactly(pipe, LENGTH_BYTES)
+    return head and _exactly(pipe, int.from_bytes(head, "big"))
+
+
+def send(pipe: IO[bytes], told: Told, block: Block | None) -> None:
+    """Write a block, which is of no use afterwards, and what is told with it. Raises `OSError`."""
+    sizes: list[_Size] = []
+    parts: list[bytes | memoryview] = []
+    for holder in () if block is None else _holders(block):
+        joined, names = Joined.of(holder.fragments), _names(holder.keys)
+        left = holder.keys if names is None else ()
+        sizes.append((len(joined), len(joined.data), joined.shift, len(names or b""), left))
+        parts += (joined.data, memoryview(joined.bounds).cast("B"), names or b"")
+        holder.fragments, holder.keys = NOTHING, ()
+    rest = pickle.dumps((told, block, sizes), pickle.HIGHEST_PROTOCOL)
+    _write(pipe, [len(rest).to_bytes(LENGTH_BYTES, "big"), rest, *parts])
+
+
+def receive(pipe: IO[bytes]) -> tuple[Told, Block | None] | None:
+    """Return what was told with a block, and the block; None where the pipe ends before."""
+    rest = read(pipe)
+    if rest is None:
+        return None
+    told, block, sizes = pickle.loads(rest)
+    for holder, size in zip(() if block is None else _holders(block), sizes, strict=True):
+        count, nbytes, shift, named, left = size
+        bounds = array(BOUNDS)
+        data = _exactly(pipe, nbytes)
+        ends = _exactly(pipe, (count + 1) * bounds.itemsize)
+        names = _exactly(pipe, named)
+        if data is None or ends is None or names is None:
+            return None
+        bounds.frombytes(ends)
+        holder.fragments = Joined(data, bounds, shift)
+        holder.keys = left or Keys.told(names.decode(), count)
+    return told, block
+
+
+def _holders(block: Block) -> Sequence[Vouched | Alike | Proof]:
+    """Return what in a block holds columns."""
+    if block.vouched is not None:
+        return (block.vouched,)
+    if block.proof is None:
+        return ()
+    return block.proof.alike or (block.proof,)
+
+
+def _names(keys: Sequence[UserKey]) -> bytes | None:
+    """Return keys as one text, None where they cannot be told apart in it."""
+    with contextlib.suppress(TypeError, UnicodeEncodeError):  # some are no text
+        text = BETWEEN.join(keys)  # type: ignore[arg-type]  # it finds out
+        if keys and text.count(BETWEEN) == len(keys) - 1:
+            return text.encode()
+    return None
+
+
+def _write(pipe: IO[bytes], parts: Sequence[bytes | memoryview]) -> None:
+    views = [memoryview(part) for part in parts if len(part)]
+    while views:
+        # All at once where that can be: who waits for the first part would wake for each of them.
+        done = os.writev(pipe.fileno(), views) if hasattr(os, "writev") else pipe.write(views[0])
+        while views and done >= len(views[0]):
+            done -= len(views.pop(0))
+        if done:
+            views[0] = views[0][done:]
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytes | None:
+    """Return so many bytes, None where the pipe ends before."""
+    data = pipe.read(size) if size else b""
+    if len(data) == size:
+        return data
+    parts = [data]
+    size -= len(data)
+    while data and size:
+        data = pipe.read(size)
+        parts.append(data)
+        size -= len(data)
+    return None if size else b"".join(parts)
