@@ -7,11 +7,15 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 BROKERS_STAMP := $(VENV)/.brokers-installed
 
-# Processes that share the tests.
+# Processes that share the tests; those with real processes wait a good part of their time.
 WORKERS ?= 2
+SLOW_WORKERS ?= 3
+
+# The tests start hundreds of processes: none of them shall compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check integration kafka bench bench-check lint types format wheel clean
+.PHONY: help demo test coverage check integration kafka bench bench-check lint types format wheel clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -22,15 +26,16 @@ demo: $(STAMP) ## import into a sandbox with faults, be killed half way, go on, 
 test: $(STAMP) ## run the tests (all but the slow ones with real processes)
 	$(BIN)/pytest -q -n $(WORKERS) -m "not integration"
 
-check: $(STAMP) ## what CI runs: format, lint, types, tests, full coverage of the core
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pytest -q -n $(WORKERS) -m "not integration" --cov --cov-report=term
+coverage: $(STAMP) ## full coverage of the core by its own tests, with few examples, always the same
+	$(BIN)/pytest -q -n $(WORKERS) -m "not integration and not simulation" \
+	    --hypothesis-profile=few --cov --cov-report=term \
+	    $(addprefix --ignore=tests/,cli integration sandbox sources state)
+
+check: lint types test coverage ## what CI runs: format, lint, types, tests, full coverage of the core
 
 integration: $(BROKERS_STAMP) ## run the slow tests: real processes, real sockets, faults
-	$(BIN)/pytest -q -m "integration and alone"
-	$(BIN)/pytest -q -n $(WORKERS) -m "integration and not alone"
+	$(BIN)/pytest -q -m "integration and alone" tests/integration
+	$(BIN)/pytest -q -n $(SLOW_WORKERS) -m "integration and not alone" tests/integration
 
 kafka: $(STAMP) ## serve a broker of Kafka on 127.0.0.1:9092 until Ctrl-C (fetches it; needs Java and Maven)
 	$(BIN)/python -m tests.integration.brokers
