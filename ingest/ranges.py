@@ -75,6 +75,22 @@ def _in_turn(columns: list[Sequence[int]]) -> list[Range]:
     return [(first, stop)] if apart and stop - first == count else []
 
 
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """Return ranges in order, those that touch as one. None is empty, and no two overlap."""
+    found: list[Range] = []
+    begin = end = -1
+    for start, stop in sorted(ranges):
+        if start == end:
+            end = stop
+            continue
+        if end >= 0:
+            found.append((begin, end))
+        begin, end = start, stop
+    if end >= 0:
+        found.append((begin, end))
+    return found
+
+
 def packed(ranges: Iterable[Range]) -> bytes:
     """Return ranges that are in order and apart in a few bytes each, for `Ranges.from_bytes`."""
     out = bytearray()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.ranges import Range, Ranges, runs, runs_of
+from ingest.ranges import Range, Ranges, merged, runs, runs_of
 from ingest.records import position
 
 SPANS = st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda at: (at[0], at[0] + at[1]))
@@ -162,3 +163,11 @@ def test_it_compares_and_shows_itself() -> None:
     assert repr(Ranges([(1, 3)])) == "Ranges([(1, 3)])"
     with pytest.raises(TypeError):
         hash(Ranges())
+
+
+@given(st.sets(st.integers(0, 40)), st.randoms())
+def test_merged_ranges_are_those_of_the_set(positions: set[int], dice: Random) -> None:
+    """However they came, in order and apart."""
+    pieces = [span for at in positions for span in [(at, at + 1)]]
+    dice.shuffle(pieces)
+    assert merged(pieces) == list(Ranges(pieces))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
 import msgspec
 
 from ingest.balance import COLUMNS, OTHER, Balance, Reason
-from ingest.ranges import Change, Range, Ranges, packed, runs, runs_of
+from ingest.ranges import Change, Range, Ranges, merged, packed, runs, runs_of
 from ingest.records import part_of, position
 
 MOST_PLACES: Final = 4_096
@@ -49,7 +50,8 @@ class Place(msgspec.Struct, frozen=True):
 class Kept(msgspec.Struct):
     """What was written down of a run; see `Settling` for the words.
 
-    `notes` are the batches that were in flight, by id, `counts` and `reasons` those of the balance.
+    `notes` are positions that were in flight, by rows, if they were not settled; `counts` and
+    `reasons` are those of the balance.
     """
 
     settled: Ranges = msgspec.field(default_factory=Ranges)
@@ -70,7 +72,8 @@ class Kept(msgspec.Struct):
 class Group(msgspec.Struct, frozen=True):
     """Changes that are committed together. Numbers are absolute, never differences.
 
-    `gone` are ids of notes, `taken` ordinals and `places` by part, `forgotten` parts.
+    `notes` are rows of positions that are in flight unless they are settled, of one batch or some;
+    `gone` are numbers of such rows, `taken` ordinals and `places` by part, `forgotten` parts.
     """
 
     settled: list[Change]
@@ -124,6 +127,10 @@ class Settling:
         self._ahead: dict[int, deque[tuple[int, Place]]] = {}
         self._notes: dict[int, list[Range]] = {}
         self._fresh: set[int] = set()  # notes that are in no group yet
+        self._row_of: dict[int, int] = {}  # the others, and the row that each is written in
+        self._rows: dict[int, set[int]] = {}
+        self._row = 0
+        self._stale: set[int] = set()  # rows that say of something to be sent that it is in flight
         self._gone: list[int] = []
         self._taken_changed: set[int] = set()
         self._forgotten: list[int] = []
@@ -131,10 +138,10 @@ class Settling:
         self._reasons: dict[ReasonKey, ReasonRow] = dict(kept.reasons)
         _restore(balance, kept)
         # Of what the dead process had in flight only the positions are of use, and one set has all.
-        for batch_id, ranges in kept.notes.items():
+        for row, ranges in kept.notes.items():
             for start, stop in ranges:
                 self.doubtful.add(start, stop)
-            self._gone.append(batch_id)
+            self._gone.append(row)
         for start, stop in self.settled if len(self.doubtful) else ():
             self.doubtful.discard(start, stop)
 
@@ -173,10 +180,11 @@ class Settling:
         `settled` are the positions that have their end by that; None: all of the batch.
         """
         spans = self._notes.pop(batch_id)
-        if batch_id in self._fresh:
+        row = self._row_of.pop(batch_id, None)
+        if row is None:
             self._fresh.remove(batch_id)
         else:
-            self._gone.append(batch_id)
+            self._leave(row, batch_id, all_settled=settled is None)
         for span in spans if settled is None else runs(settled):
             self._settle(span)
 
@@ -192,6 +200,7 @@ class Settling:
             kept.pop(part, None)
         self._taken_changed.discard(part)
         self._forgotten.append(part)
+        self._stale.update(self._rows)  # what is settled there is not known any more
 
     # What is asked
 
@@ -219,7 +228,7 @@ class Settling:
         group = Group(
             settled=self.settled.changes(),
             doubtful=self.doubtful.changes(),
-            notes=[(number, packed(self._notes[number])) for number in sorted(self._fresh)],
+            notes=self._written(),
             gone=self._gone,
             taken={part: self.taken[part] for part in self._taken_changed},
             places=self._reached(),
@@ -231,9 +240,34 @@ class Settling:
         self._counts |= news
         self._reasons |= group.reasons
         self._gone, self._forgotten = [], []
-        self._fresh.clear()
         self._taken_changed.clear()
         return group
+
+    def _written(self) -> list[tuple[int, bytes]]:
+        """Return the rows of notes to be written: one for all that are new, and what is stale.
+
+        A row may go on to tell of batches that were settled since, for that is told elsewhere.
+        """
+        if self._fresh:
+            self._row += 1
+            self._rows[self._row] = self._fresh
+            self._row_of.update(dict.fromkeys(self._fresh, self._row))
+            self._stale.add(self._row)
+            self._fresh = set()
+        spans = {row: [self._notes[batch] for batch in self._rows[row]] for row in self._stale}
+        self._stale.clear()
+        return [(row, packed(merged(chain.from_iterable(of)))) for row, of in spans.items()]
+
+    def _leave(self, row: int, batch_id: int, *, all_settled: bool) -> None:
+        """Take a batch out of the row that it was written in."""
+        batches = self._rows[row]
+        batches.remove(batch_id)
+        if not batches:
+            del self._rows[row]
+            self._stale.discard(row)
+            self._gone.append(row)
+        elif not all_settled:
+            self._stale.add(row)
 
     def _settle(self, span: Range) -> None:
         self.settled.add(*span)

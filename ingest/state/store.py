@@ -208,7 +208,7 @@ def write(
             [(run, part) for part in group.forgotten],
         )
     _each(db, "DELETE FROM notes WHERE run=? AND batch=?", [(run, n) for n in group.gone])
-    _each(db, "INSERT INTO notes VALUES (?,?,?)", [(run, *note) for note in group.notes])
+    _each(db, "INSERT OR REPLACE INTO notes VALUES (?,?,?)", [(run, *note) for note in group.notes])
     _each(
         db,
         "INSERT OR REPLACE INTO taken VALUES (?,?,?)",
@@ -251,8 +251,8 @@ def read(db: sqlite3.Connection, run: int) -> Kept:
         db, "SELECT what, part, start, stop FROM ranges WHERE run=? ORDER BY part, start", run
     ):
         sets[what].add(position(part, start), position(part, stop))
-    for batch, data in _rows(db, "SELECT batch, positions FROM notes WHERE run=?", run):
-        kept.notes[batch] = Ranges.from_bytes(data)
+    for row, data in _rows(db, "SELECT batch, positions FROM notes WHERE run=?", run):
+        kept.notes[row] = Ranges.from_bytes(data)
     kept.taken = dict(_rows(db, "SELECT part, stop FROM taken WHERE run=?", run))
     for part, *place in _rows(
         db, "SELECT part, ordinal, line, offset FROM places WHERE run=?", run

@@ -287,6 +287,41 @@ def test_a_note_that_was_not_written_is_never_written() -> None:
     assert (group.notes, group.gone, group.settled) == ([], [], [(1, 4)])
 
 
+def notes_of(rows: list[tuple[int, bytes]]) -> dict[int, list[tuple[int, int]]]:
+    """Return rows of notes as ranges."""
+    return {row: list(Ranges.from_bytes(data)) for row, data in rows}
+
+
+def test_batches_of_a_group_share_a_row() -> None:
+    """It goes with the last of them, and is written again where one goes that has no end."""
+    settling = Settling(Balance())
+    for batch in range(1, 5):
+        settling.note(batch, [[10 * batch, 10 * batch + 1]])
+    assert notes_of(settling.cut().notes) == {1: [(10, 12), (20, 22), (30, 32), (40, 42)]}
+    settling.conclude(1)
+    assert settling.cut().notes == []  # that it is settled says enough
+    settling.conclude(2, [20])
+    settling.note(5, [[50]])
+    group = settling.cut()
+    assert (notes_of(group.notes), group.gone) == ({1: [(30, 32), (40, 42)], 2: [(50, 51)]}, [])
+    settling.conclude(3, ())
+    settling.conclude(4)
+    group = settling.cut()
+    assert (notes_of(group.notes), group.gone) == ({}, [1])
+
+
+def test_what_is_forgotten_is_in_no_row() -> None:
+    """That a record of a part that is gone was settled is not told any more."""
+    settling = Settling(Balance())
+    settling.note(1, [[1]])
+    settling.note(2, [[position(3, 1)]])
+    settling.cut()
+    settling.conclude(1)
+    settling.forget(0)
+    group = settling.cut()
+    assert notes_of(group.notes) == {1: [(position(3, 1), position(3, 2))]}
+
+
 def test_a_cut_without_news_is_empty() -> None:
     """What was written once is not written again, and a run that stands still writes nothing."""
     balance = Balance()
