@@ -28,9 +28,10 @@ COMMIT_EVERY: Final = 0.002
 what it holds, and a disk that is fast would have a thousand of them. A slow disk paces by itself.
 With 10 ms, 8 requests of 40 ms in flight lost a fifth of their throughput to waiting."""
 
-COMMIT_AT_MOST: Final = 0.008
-"""The same where longer waits cost no throughput: a commit holds four times as much then, and
-nobody feels a wait so short."""
+COMMIT_AT_MOST: Final = 0.016
+"""The same where longer waits cost no throughput: a commit holds eight times as much then, and
+nobody feels a wait so short. At 1,000 requests a second, all of them answered at once, that spares
+a tenth of the time of a processor against 8 ms; with 24 ms it was the same."""
 
 WAIT_EACH: Final = 0.00005
 """Seconds between commits for each request in flight: with 64 that were answered after 40 ms,
