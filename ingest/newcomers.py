@@ -16,6 +16,7 @@ from typing import Final
 
 from ingest.queues import Generation, Rows
 from ingest.records import News, UserKey
+from ingest.rising import Rising
 
 LEAST: Final = 4_096
 """Users of a generation at the least: a few requests' worth more than this is of no use, and with
@@ -28,10 +29,15 @@ processor's cache, and cost as much as they spare."""
 
 
 class Lately:
-    """The users of the last records of a source, `span` of them or more."""
+    """The users of the last records of a source, `span` of them or more.
+
+    As long as they come in an order nobody is remembered, and it reaches back to its beginning.
+    """
 
     def __init__(self, span: int = SPAN) -> None:
         self._span = span
+        self._rising = Rising()
+        self._risen_from = 0  # how many records came before the order began
         self._users: set[UserKey] = set()
         self._before: set[UserKey] = set()
         self._first = self._first_before = 0  # how many records came before those of each
@@ -45,6 +51,11 @@ class Lately:
         columns = tuple(keys)
         serial = self._serial
         self._serial += records
+        while not self._rising.over:
+            if self._rising.go_on(columns):
+                return News(serial, serial - self._risen_from)
+            # Of those before, none was remembered.
+            self._risen_from = self._first = self._first_before = serial
         if len(self._users) >= self._span:
             self._before, self._first_before = self._users, self._first
             self._users, self._first = set(), serial

@@ -64,6 +64,7 @@ CORE: Final = {
     "receipts",
     "resends",
     "retry",
+    "rising",
     "samples",
     "schemas",
     "segments",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,12 +95,26 @@ def test_nobody_is_trusted_to_be_new_who_is_here(
     assert newcomers.admit(["nobody yet"]) is not None
 
 
-@given(st.integers(1, 9), st.lists(st.lists(st.integers(0, 60), max_size=4), max_size=40))
-def test_a_word_reaches_as_far_back_as_it_says(span: int, blocks: list[list[int]]) -> None:
+RISING = st.lists(st.integers(0, 3), max_size=60).map(
+    lambda steps: [[at, at + 1] for at in accumulate(steps)]
+)
+"""Blocks that mostly come in order; steps of 2 and 3 leave nothing twice."""
+
+
+@given(
+    st.integers(1, 9),
+    st.lists(st.lists(st.integers(0, 60), max_size=4), max_size=40) | RISING,
+    st.sampled_from(["{}", "{:03}"]),
+    st.integers(1, 3),
+)
+def test_a_word_reaches_as_far_back_as_it_says(
+    span: int, blocks: list[list[int]], form: str, columns: int
+) -> None:
     """At least as far as it has to, once so many came, and everybody in reach is told of."""
     lately, past = Lately(span), list[int]()
     for block in blocks:
-        news = lately.came([list(map(str, block))], len(block))
+        keys = list(map(form.format, block))
+        news = lately.came([keys[column::columns] for column in range(columns)], len(block))
         within = past[max(0, len(past) - span) :]
         if news is None:
             assert len(set(block)) < len(block) or not set(block).isdisjoint(past)
@@ -108,6 +124,28 @@ def test_a_word_reaches_as_far_back_as_it_says(span: int, blocks: list[list[int]
             assert set(block).isdisjoint(past[len(past) - news.span :] if news.span else [])
             assert set(block).isdisjoint(within) or news.span < span
         past += block
+
+
+def test_who_comes_in_order_is_not_remembered() -> None:
+    """By their texts or, for numbers, by their lengths first; then a word reaches back to all."""
+    for form in ("{:09}", "{}"):
+        lately, records = Lately(1), 0
+        for first in range(0, 3_000, 10):
+            news = lately.came([[form.format(n) for n in range(first, first + 10)]], 10)
+            assert news is not None
+            # The first ten numbers are in the order of texts, too, and then a new one begins.
+            assert news.span in (records, records - 10)
+            records += 10
+        assert not lately._users
+
+
+def test_an_alias_among_ids_is_in_no_order() -> None:
+    """They cannot be compared, so they are remembered."""
+    lately = Lately()
+    assert lately.came([["b"]], 1) == News(0, 0)
+    assert lately.came([["ccc", ("alias", "a", "l")]], 2) == News(1, 0)
+    assert lately.came([["ccc"]], 1) is None
+    assert lately.came([["d"]], 1) == News(4, 3)
 
 
 def test_who_was_admitted_is_not_trusted_to_be_new() -> None:
