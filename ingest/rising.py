@@ -26,12 +26,17 @@ def _by_length(keys: Iterable[UserKey]) -> list[Any]:
 _ORDERS: Final = (_by_text, _by_length)
 
 
+EARLY: Final = 4_096
+"""Keys that are kept from the beginning: the first numbers are in the order of texts, too."""
+
+
 class Rising:
     """The order that keys have come in so far, if there is one, and the highest of them."""
 
     def __init__(self) -> None:
         self._orders = list(_ORDERS)
         self._top: Any = None
+        self._early: list[Sequence[UserKey]] = []
 
     @property
     def over(self) -> bool:
@@ -43,10 +48,19 @@ class Rising:
 
         If not, they may begin another order, in which none came before.
         """
+        if self._fits(columns):
+            if sum(map(len, self._early)) < EARLY:
+                self._early += columns
+            return True
+        early, self._early, self._top = self._early, [], None
+        del self._orders[:1]
+        if sum(map(len, early)) >= EARLY:  # not all there were
+            return False
+        return bool(self._orders) and self._fits([*early, *columns])
+
+    def _fits(self, columns: Sequence[Sequence[UserKey]]) -> bool:
         keys = self._in_order(columns)
         if keys is None or (keys and self._top is not None and keys[0] <= self._top):
-            del self._orders[:1]
-            self._top = None
             return False
         if keys:
             self._top = keys[-1]

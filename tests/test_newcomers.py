@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ingest.newcomers import LEAST, Lately, Newcomers
 from ingest.queues import Rows
 from ingest.records import News
+from ingest.rising import EARLY
 
 
 def rows(newcomers: Newcomers, keys: list[str]) -> Rows | None:
@@ -133,10 +134,20 @@ def test_who_comes_in_order_is_not_remembered() -> None:
         for first in range(0, 3_000, 10):
             news = lately.came([[form.format(n) for n in range(first, first + 10)]], 10)
             assert news is not None
-            # The first ten numbers are in the order of texts, too, and then a new one begins.
-            assert news.span in (records, records - 10)
+            assert news.span == records
             records += 10
         assert not lately._users
+
+
+def test_an_order_that_begins_late_reaches_back_to_its_beginning() -> None:
+    """What came in another order before, and is too much to be looked at again, is out of reach."""
+    lately = Lately()
+    texts = [f"9{n:05}" for n in range(EARLY)]
+    assert lately.came([texts], EARLY) == News(0, 0)
+    assert lately.came([["99"]], 1) == News(EARLY, EARLY)
+    assert lately.came([["8", "10"]], 2) == News(EARLY + 1, 0)
+    assert lately.came([["11", "100"]], 2) == News(EARLY + 3, 2)
+    assert lately.came([["1"]], 1) == News(EARLY + 5, 0)
 
 
 def test_an_alias_among_ids_is_in_no_order() -> None:
