@@ -18,6 +18,9 @@ pytest.importorskip("httptools")
 from ingest.sinks.direct import Direct
 
 REQUEST = Request("POST", "/users/track", (("Content-Type", "application/json"),), b"{}")
+TURNS = 50
+"""Of the loop, in which both clients have read all that was said: each takes a few."""
+
 SETTINGS = HttpSettings(answer_bytes=1000)
 BRIEF = HttpSettings(read=0.6, total=2.0, answer_bytes=1000)
 
@@ -109,7 +112,9 @@ async def test_the_clients_agree(end: str) -> None:
             if end == "silence":
                 await asyncio.Event().wait()
             if end == "reset":
-                await asyncio.sleep(0.3)  # a reset overtakes what was not read yet
+                # It overtakes what was not read yet; the clients read in turns of this loop.
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
                 reset(writer)
 
         async with serving(lambda server: talk) as server:
