@@ -7,7 +7,7 @@ Knows no destination, no journal and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Final
 
@@ -95,11 +95,28 @@ class Agenda:
         if case is None:
             return None if self._bodies_full else self._fresh(now)
         caps = self._ladder.next()
-        if len(case.batch) <= caps.total:
+        if case.batch.records <= caps.total:
             return case
         # Packed before it was known how much the account takes, or while a probe finds that out.
         self._split(case, repacked(case.batch, case.tries, caps), now)
         return self._resends.take(now)
+
+    def take_full(self, most: int) -> list[Case]:
+        """Return up to `most` full requests of fresh records, where there is nothing else to mind.
+
+        They may all go at once, and none of them is a probe. No request: ask `take`.
+        """
+        caps = self._ladder.current
+        if self._resends.waiting or self._ladder.probing or caps.total > self._ladder.confirmed:
+            return []
+        cases: list[Case] = []
+        while len(cases) < most and not self._bodies_full:
+            batch = self._batcher.take_full(caps, self._ladder.generation)
+            if batch is None:
+                break
+            self._lingering.went(batch.records)
+            cases.append(self._resends.start(batch))
+        return cases
 
     def put_back(self, case: Case, now: float) -> None:
         """Let a case that was taken wait again: it did not go."""
@@ -122,11 +139,16 @@ class Agenda:
             self._resends.note_bisecting(case.batch.family, now)
         due, pieces = now + disposition.delay, disposition.pieces
         if not pieces:
-            self._batcher.release(case.batch.family, self._resends.settle(case))
+            self.delivered((case,))
         elif len(pieces) == 1 and pieces[0].rows is None:
             self._resends.again(case, pieces[0].tries, due)
         else:
             self._split(case, pieces, due)
+
+    def delivered(self, cases: Iterable[Case]) -> None:
+        """Let the users of cases go all of whose records have their end."""
+        for case in cases:
+            self._batcher.release(case.batch.family, self._resends.settle(case))
 
     def doubted(self) -> Iterator[Batch]:
         """Yield what has no end, and may have arrived all the same."""
@@ -186,7 +208,7 @@ class Agenda:
             more=not (self.source_ended or self.reader_waits),
         )
         if batch is not None:
-            self._lingering.went(len(batch))
+            self._lingering.went(batch.records)
             return self._resends.start(batch)
         self._lingering.held(self._batcher.open_records, now)
         return None

@@ -105,10 +105,10 @@ class Balance:
         self.records_sent += records
         self.retried += again
 
-    def answered(self, status: int | None, *, throttled: bool) -> None:
-        """Count an answer by status; `none` stands for no answer."""
-        self.by_status["none" if status is None else str(status)] += 1
-        self.throttled += throttled
+    def answered(self, status: int | None, *, throttled: bool = False, count: int = 1) -> None:
+        """Count answers by status; `none` stands for no answer."""
+        self.by_status["none" if status is None else str(status)] += count
+        self.throttled += throttled * count
 
     def count(self, column: str) -> int:
         """Return the records of one column, or of `read`."""

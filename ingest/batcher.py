@@ -142,7 +142,7 @@ class Batcher:
         if not self._open.total:
             if not self._lots:
                 return None
-            if (batch := self._at_once(caps, generation)) is not None:
+            if (batch := self.take_full(caps, generation)) is not None:
                 return batch
             self._begin(caps)
         opened = self._open
@@ -158,6 +158,39 @@ class Batcher:
         self._open = self._none
         self._lots.went(opened.partition, opened.total)
         self.nbytes -= opened.nbytes + RECORD_OVERHEAD * opened.total
+        return batch
+
+    def take_full(self, caps: Caps, generation: int = 0) -> Batch | None:
+        """Return a full batch of queues alone, where nothing else is there; None: ask `take`.
+
+        What the long way comes to in the plainest case, which a table of users is from its first
+        row to its last: nobody waits behind anybody, and all is of one partition.
+        """
+        if self._open.total or self._folding is not None or self._followed or self._boarding:
+            return None
+        if (only := self._lots.only) is None:
+            return None
+        partition, lot = only
+        if any(lot.runnable) or (counts := self._full_counts(caps, lot)) is None:
+            return None
+        found = lot.first(counts)
+        members = len(partition.members)
+        nbytes = bytes_of(found)
+        if nbytes > caps.body_bytes - self._overhead - members - bool(members):
+            return None
+        lot.drop(counts)
+        columns = tuple([joined(pieces) if pieces else EMPTY_COLUMN for pieces in found])
+        batch = Batch(self._id, self._id, columns, generation, partition)
+        aboard = list(chain.from_iterable(found))
+        self._newcomers.board(self._id, aboard)
+        for rows in aboard:
+            if rows.newcomers is None:
+                self._users.update(dict.fromkeys(rows.keys, self._id))
+        self._id += 1
+        count = batch.records
+        self._queued -= count
+        self._lots.went(partition, count)
+        self.nbytes -= nbytes + RECORD_OVERHEAD * count
         return batch
 
     def release(self, family: int, users: Iterable[UserKey]) -> None:
@@ -266,41 +299,9 @@ class Batcher:
         lane.holder = FREE
         self._barred -= len(lane.waiting)
 
-    def _at_once(self, caps: Caps, generation: int) -> Batch | None:
-        """Return a full batch of queues alone, where nothing else is there; None: look closer.
-
-        What the long way comes to in the plainest case, which a table of users is from its first
-        row to its last: nobody waits behind anybody, and all is of one partition.
-        """
-        if self._folding is not None or self._followed or self._boarding or len(self._lots) != 1:
-            return None
-        partition, lot = self._lots.only
-        if any(lot.runnable) or (counts := self._full_counts(caps, lot)) is None:
-            return None
-        found = lot.first(counts)
-        members = len(partition.members)
-        nbytes = bytes_of(found)
-        if nbytes > caps.body_bytes - self._overhead - members - bool(members):
-            return None
-        lot.drop(counts)
-        columns = []
-        for pieces in found:
-            columns.append(joined(pieces) if pieces else EMPTY_COLUMN)
-            for rows in pieces:
-                if rows.newcomers is None:
-                    self._users.update(dict.fromkeys(rows.keys, self._id))
-        self._newcomers.board(self._id, chain.from_iterable(found))
-        batch = Batch(self._id, self._id, tuple(columns), generation, partition)
-        self._id += 1
-        count = len(batch)
-        self._queued -= count
-        self._lots.went(partition, count)
-        self.nbytes -= nbytes + RECORD_OVERHEAD * count
-        return batch
-
     def _full_counts(self, caps: Caps, lot: Lot) -> list[int] | None:
         """Return how many rows of each queue fill a batch; None if it takes a look at which."""
-        counts = list(map(min, caps.per_slot, map(len, lot.queues)))
+        counts = [min(most, of.count) for most, of in zip(caps.per_slot, lot.queues, strict=True)]
         total, fill = sum(counts), caps.fill
         if total > fill:
             if max(counts) < total:

@@ -53,6 +53,11 @@ class Breaker:
             return math.inf
         return max(0.0, self._next_probe - now)
 
+    @property
+    def probing(self) -> bool:
+        """Whether a probe is out."""
+        return self._probe is not None
+
     def sent(self, batch_id: int) -> None:
         """Note a request; in an outage it is the probe."""
         if self.open:

@@ -7,6 +7,7 @@ pointless. Returns what a person should know, and the reason to halt; it tells a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -62,12 +63,23 @@ class Health:
     def sent(self, batch: Batch) -> None:
         """Note a request on its way."""
         self.breaker.sent(batch.id)
-        self.ladder.sent(batch.id, len(batch))
+        self.ladder.sent(batch.id, batch.records)
 
     def answered(self, batch: Batch) -> None:
         """Note that a request came back; comes before `hear`."""
         self.breaker.answered(batch.id)
         self.ladder.answered(batch.id)
+
+    def took(self, batches: Sequence[Batch], now: float) -> str:
+        """Take in that batches were accepted, as `answered` and `hear` do; return the notice.
+
+        There must be one.
+        """
+        if self.breaker.probing or self.ladder.probing:
+            for batch in batches:
+                self.answered(batch)
+        self._refusals.delivered()
+        return self._up(max([batch.records for batch in batches]), now).notice
 
     def hear(
         self,
@@ -105,9 +117,9 @@ class Health:
         match outcome:
             case Delivered():
                 self._refusals.delivered()
-                return self._up(batch, now)
+                return self._up(batch.records, now)
             case Invalid():
-                return self._up(batch, now)
+                return self._up(batch.records, now)
             case Unavailable() | Unanswered():
                 return self._failed(outcome, now, asked_delay, cut_alone_since, jitter)
             case Unauthorized():
@@ -134,13 +146,13 @@ class Health:
             f"{self._last_failure}). Nothing was given up for it"
         )
 
-    def _up(self, batch: Batch, now: float) -> Heard:
+    def _up(self, records: int, now: float) -> Heard:
         notice = ""
         if self.breaker.open or self.halted:
             notice = f"{self._host} answers again, after {now - self.breaker.down_since:.0f} s"
         self.halted = None
         self.breaker.succeeded(now)
-        self.ladder.accepted(len(batch))
+        self.ladder.accepted(records)
         return Heard(notice=notice)
 
     def _failed(
@@ -191,16 +203,16 @@ class Health:
         )
 
     def _step_down(self, batch: Batch) -> Heard:
-        if self.ladder.refused(len(batch), batch.generation):
+        if self.ladder.refused(batch.records, batch.generation):
             return Heard(
-                notice=f"{self._host} does not take {len(batch)} records in one request: going on "
-                f"with at most {self.ladder.current.total}"
+                notice=f"{self._host} does not take {batch.records} records in one request: going "
+                f"on with at most {self.ladder.current.total}"
             )
-        fitting = len(batch) <= self.ladder.current.total
+        fitting = batch.records <= self.ladder.current.total
         if not fitting or not self._refusals.refused(batch.family, about_data=True):
             return Heard()
         halt = Halted(
-            f"{self._host} refuses requests of {len(batch)} records as too many, and there are no "
-            "smaller caps to try: give the account's number with --limits"
+            f"{self._host} refuses requests of {batch.records} records as too many, and there are "
+            "no smaller caps to try: give the account's number with --limits"
         )
         return Heard(halt=halt)

@@ -106,7 +106,7 @@ class Fixed:
         """Return the number."""
         return self.number
 
-    def sent(self, now: float) -> None:
+    def sent(self, now: float, count: int = 1) -> None:
         """Take no notice."""
 
     def answered(self, now: float, rtt: float, verdict: Verdict) -> None:
@@ -149,9 +149,9 @@ class InFlight:
         """Return how many requests may be in flight, at least 1."""
         return max(1, int(min(self._limit, self._ceiling())))
 
-    def sent(self, now: float) -> None:
-        """Note an attempt on its way."""
-        self.out += 1
+    def sent(self, now: float, count: int = 1) -> None:
+        """Note attempts on their way."""
+        self.out += count
 
     def stalled(self, now: float, seconds: float) -> None:
         """Note that our own loop was late by so much: what came meanwhile only seems slow."""

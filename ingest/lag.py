@@ -41,9 +41,9 @@ class Watched(InFlight):
         self._sent_at = -math.inf
         self._due = 0.0
 
-    def sent(self, now: float) -> None:
-        """Note an attempt on its way, and watch the loop until it is answered."""
-        super().sent(now)
+    def sent(self, now: float, count: int = 1) -> None:
+        """Note attempts on their way, and watch the loop until they are answered."""
+        super().sent(now, count)
         self._sent_at = now
         if not self._watching:
             self._watching = True

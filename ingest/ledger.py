@@ -18,7 +18,7 @@ from ingest.balance import Balance
 from ingest.codec import loads
 from ingest.outcomes import Delivered
 from ingest.records import ATTRIBUTES, KINDS, Batch, UserKey, part_of, position
-from ingest.retry import TAKEN, Disposition, Verdict
+from ingest.retry import ALL_DELIVERED, TAKEN, Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetter, DeadLetterFile, Letters
 from ingest.superseding import MOST_LETTERS, Superseding
@@ -232,6 +232,17 @@ class Ledger:
             self._count_delivered(batch, answer, disposition.verdicts)
         self.balance.maybe_duplicated += disposition.duplicated
 
+    def settle_plain(self, batches: Sequence[Batch]) -> None:
+        """Account for batches that were taken as they are, as `settle` does for each.
+
+        Raises `LocalFailure` when a letter cannot be marked; then nothing was counted.
+        """
+        for batch in batches:
+            self._mark_superseded(batch, ALL_DELIVERED)
+        for slot, kind in enumerate(self._kinds):
+            if records := sum([len(batch.columns[slot].positions) for batch in batches]):
+                self.balance.settle(kind, "delivered", records)
+
     def close(self) -> None:
         """Close the dead-letter files. Raises `LocalFailure`."""
         try:
@@ -280,7 +291,7 @@ class Ledger:
         return letters
 
     def _count_delivered(self, batch: Batch, answer: Answer, verdicts: Sequence[Verdict]) -> None:
-        taken = [len(column.keys) for column in batch.columns]
+        taken = [len(column.positions) for column in batch.columns]
         for verdict in verdicts:
             taken[verdict.slot] -= 1
         for kind, records in zip(self._kinds, taken, strict=True):
@@ -289,7 +300,7 @@ class Ledger:
         outcome = answer.outcome
         if not isinstance(outcome, Delivered):
             return
-        delivered = len(batch) - len(verdicts)
+        delivered = batch.records - len(verdicts)
         if outcome.queued:
             self.balance.queued += delivered
         if outcome.remarks:

@@ -189,8 +189,15 @@ class Budget:
             self._learner.press()
         return delay
 
+    def free_for(self, now: float, count: int, in_flight: int) -> bool:
+        """Whether so many requests that cost 1 may go at this moment, one after the other.
+
+        May be too strict: a learned rate is asked for each.
+        """
+        return self._learned is None and not self.delay(now, count, in_flight=in_flight + count - 1)
+
     def spend(self, now: float, cost: float = 1) -> None:
-        """Enter a request as sent."""
+        """Enter a request as sent, or several."""
         for meter, _ in self._own:
             meter.spend(now, cost)
         if self._learned:

@@ -35,13 +35,13 @@ class Lot:
     @property
     def oldest(self) -> int:
         """Position of the first record; there must be one."""
-        queued = [queue.oldest() for queue in self.queues if len(queue)]
+        queued = [queue.oldest() for queue in self.queues if queue.count]
         return min(queued + [lane[0].waiting[0].position for lane in self.runnable if lane])
 
     def add(self, slot: int, rows: Rows) -> None:
         """Append rows to the queue of a slot."""
         self.queues[slot].add(rows)
-        self.queued += len(rows.keys)
+        self.queued += len(rows.positions)
 
     def first(self, counts: Sequence[int]) -> list[list[Rows]]:
         """Return the first rows of each queue, in pieces, without taking them."""
@@ -53,7 +53,7 @@ class Lot:
         for queue, count in zip(self.queues, counts, strict=True):
             if count:
                 queue.drop(count)
-                self.queued -= count
+        self.queued -= sum(counts)
 
 
 class Lots:
@@ -73,10 +73,9 @@ class Lots:
             yield from lot.queues
 
     @property
-    def only(self) -> tuple[Partition, Lot]:
-        """The one lot that there is, with its partition."""
-        [found] = self._lots.items()
-        return found
+    def only(self) -> tuple[Partition, Lot] | None:
+        """The lot, with its partition, where there is but one."""
+        return next(iter(self._lots.items())) if len(self._lots) == 1 else None
 
     def of(self, partition: Partition) -> Lot:
         """Return the lot of a partition; it is there until a batch of it went and left it empty."""

@@ -132,7 +132,9 @@ class Newcomers:
         """
         of = self._aboard.pop(family, None)
         for generation, keys in of or ():
-            self._went(generation, len(keys))
+            generation.here -= len(keys)
+            if not generation.here:
+                self._forget(generation)
         return of is not None
 
     def all_aboard(self) -> Iterator[tuple[int, Sequence[UserKey]]]:
@@ -151,10 +153,7 @@ class Newcomers:
         self._generations.append(newest)
         return newest
 
-    def _went(self, generation: Generation, records: int) -> None:
-        generation.here -= records
-        if generation.here:
-            return
+    def _forget(self, generation: Generation) -> None:
         if generation is self._generations[-1]:
             generation.users.clear()
             generation.since = None

@@ -8,15 +8,15 @@ are durable too. Without a journal everything here is nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from ingest.acking import Acks
 from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.outcomes import Unanswered
 from ingest.records import EMPTY_COLUMN, Batch, Chunk, Column
-from ingest.retry import Disposition, Verdict
+from ingest.retry import ALL_DELIVERED, Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.sources.base import Block
 from ingest.state.recording import Recording
@@ -113,15 +113,18 @@ class Noting:
             positions = [column.positions for column in batch.columns]
             self._noted[batch.id] = self._recording.note(batch.id, positions, room)
 
-    def noted(self, batch: Batch) -> Coroutine[Any, Any, None] | None:
-        """Return what is over when the note is durable, None if it is.
-
-        That raises `LocalFailure`: then the batch must not go.
-        """
+    def noted(self, batches: Iterable[Batch]) -> int | None:
+        """Return what to wait for (`durable`) before any of the batches goes; None: nothing."""
         recording = self._recording
-        if recording is None or (token := self._noted.pop(batch.id, None)) is None:
+        if recording is None:
             return None
-        return None if recording.is_durable(token) else recording.durable(token)
+        last = max([self._noted.pop(batch.id) for batch in batches])
+        return None if recording.is_durable(last) else last
+
+    async def durable(self, noted: int) -> None:
+        """Return when notes are on the disk. Raises `LocalFailure`: then none of them must go."""
+        assert self._recording is not None
+        await self._recording.durable(noted)
 
     def rest(self) -> None:
         """Bring what is settled to the disk: nothing is in flight, so that no note does it."""
@@ -167,6 +170,16 @@ class Noting:
             ended = None if all_ended else _ended(batch, disposition)
             self._recording.conclude(batch.id, ended)
         self._acknowledge(batch, disposition, all_ended=all_ended)
+
+    def settle_plain(self, batches: Sequence[Batch]) -> None:
+        """Write down batches that were taken as they are, as `settle` does for each."""
+        self._ledger.settle_plain(batches)
+        if self._recording is not None:
+            for batch in batches:
+                self._recording.conclude(batch.id)
+        if self._acks is not None:
+            for batch in batches:
+                self._acknowledge(batch, ALL_DELIVERED, all_ended=True)
 
     def _acknowledge(self, batch: Batch, disposition: Disposition, *, all_ended: bool) -> None:
         if self._acks is None:

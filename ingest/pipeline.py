@@ -13,8 +13,16 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from itertools import groupby
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -28,24 +36,20 @@ from ingest.errors import (
     LocalFailure,
 )
 from ingest.health import Health
+from ingest.hearing import Hearing
 from ingest.inflight import FIRST, Fixed, InFlight
 from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.noting import Noting
-from ingest.observer import Answered, LogObserver, Observer
-from ingest.outcomes import (
-    Delivered,
-    Throttled,
-    Unanswered,
-    Unavailable,
-)
+from ingest.observer import LogObserver, Observer
+from ingest.outcomes import Reply, Unanswered
 from ingest.profiles import CapsLadder
 from ingest.proving import Prover
 from ingest.reader import Reader
 from ingest.records import Batch
 from ingest.resends import Case
 from ingest.retry import Disposition, RetryPolicy, Weather, decide, plainly
-from ingest.sinks.base import Answer, Sink
+from ingest.sinks.base import Answer, HttpSink, Sink
 from ingest.sources.base import Block
 from ingest.state.recording import Recording
 from ingest.taken import Refusal
@@ -104,6 +108,9 @@ class Driver:
         self._waits_until: float | None = None
         self.requests_in_flight = 0
         self._sink = sink
+        # One that delivers in its own way is let do so.
+        plain = isinstance(sink, HttpSink) and type(sink).deliver is HttpSink.deliver
+        self._prompt = cast(HttpSink, sink) if plain else None
         self.ledger = ledger
         self.ladder = ladder
         self._throttle = throttle
@@ -113,7 +120,7 @@ class Driver:
         if not sink.endpoint.resendable:
             every_slot = frozenset(range(len(sink.endpoint.slots)))
             self._policy = msgspec.structs.replace(self._policy, hold_unanswered=every_slot)
-        self._observer = observer or LogObserver()
+        observer = observer or LogObserver()
         self._dice = dice
         self._clock = clock or time.monotonic
         self._stopping = asyncio.Event()
@@ -126,7 +133,7 @@ class Driver:
         self._reader = Reader(
             intake,
             self._agenda,
-            self._observer,
+            observer,
             kinds=sink.endpoint.kinds,
             old_before=settings.old_before,
             came=self._wake,
@@ -136,12 +143,14 @@ class Driver:
             wall=wall,
         )
         self._health = Health(sink.host, ladder, patient=settings.patient)
+        self._hearing = Hearing(self.balance, self._health, throttle, in_flight, observer)
         self._permit_timeout: asyncio.Timeout | None = None
         self._crash: BaseException | None = None
         self._acks = acks
         self._noting = self._noting_in(None)
         self._changed = asyncio.Event()
-        self._deliveries: dict[asyncio.Task[Any], Case] = {}
+        self._deliveries: dict[asyncio.Future[Any], Sequence[Case]] = {}
+        self._answers: list[tuple[Case, Answer]] = []  # of this turn of the loop
 
     def keep(self, recording: Recording) -> None:
         """Keep a journal of the run, from before its beginning."""
@@ -197,10 +206,11 @@ class Driver:
             while self._deliveries:
                 await asyncio.wait(self._deliveries)
         finally:
-            unfinished = (*tasks, *self._deliveries)
-            for task in unfinished:
-                task.cancel()
+            unfinished: tuple[asyncio.Future[Any], ...] = (*tasks, *self._deliveries)
+            for one in unfinished:
+                one.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
+            self._conclude_all()  # what was answered in the last turn of the loop
             try:
                 self.ledger.close()
             except LocalFailure as error:
@@ -345,6 +355,9 @@ class Driver:
                 until = None if math.isinf(closed_for) else closed_for
                 await self._pause(until, "the destination, which is down")
                 continue
+            room = allowed - self.requests_in_flight
+            if await self._launch_several(room):
+                continue
             case = self._agenda.take(now)
             if self._agenda.reader_waits and not self._agenda.enough:
                 self._reader.make_room()  # less of what was read may go than it thought
@@ -354,14 +367,15 @@ class Driver:
                 await self._pause(self._agenda.next_moment(now), self._lack())
                 continue
             # It is durable by the time that the permit is there.
-            self._noting.note(case.batch, allowed - self.requests_in_flight - 1)
+            self._noting.note(case.batch, room - 1)
             try:
                 granted = await self._permit(case)
             except BaseException:
                 self._noting.withdraw(case.batch)
                 raise
             if granted:
-                self._launch(case)
+                self._health.sent(case.batch)
+                self._launch((case,))
             else:
                 self._noting.withdraw(case.batch)
                 self._agenda.put_back(case, now)
@@ -415,30 +429,68 @@ class Driver:
             return "the next try of what failed"
         return "records"
 
-    def _launch(self, case: Case) -> None:
+    async def _launch_several(self, room: int) -> bool:
+        """Launch full requests of fresh records that may all go at once; return whether any did.
+
+        What each of them costs beside its bytes is paid once for all, where a destination is fast.
+        """
+        if room < 2 or self._health.breaker.open:
+            return False
+        most = self._throttle.several(room, self.requests_in_flight)
+        cases = self._agenda.take_full(most)
+        if not cases:
+            return False
+        for behind, case in enumerate(cases, 1):
+            self._noting.note(case.batch, room - behind)
+        granted = await self._throttle.at_once(1, self.requests_in_flight, len(cases))
+        assert granted is not None  # as it said just now
+        for case in cases:
+            case.granted_at = granted
+        if self._agenda.reader_waits and not self._agenda.enough:
+            self._reader.make_room()
+        self._launch(cases)
+        return True
+
+    def _launch(self, cases: Sequence[Case]) -> None:
         now = self._clock()
-        batch = case.batch
-        case.out, case.begun, case.sent_at = True, False, now
-        self.requests_in_flight += 1
-        self._in_flight.sent(now)
-        self._health.sent(batch)
-        task = asyncio.create_task(self._deliver(case))
-        self._deliveries[task] = case
+        for case in cases:
+            case.out, case.begun, case.sent_at = True, False, now
+        self._in_flight.sent(now, len(cases))
+        self.requests_in_flight += len(cases)
+        noted = self._noting.noted(case.batch for case in cases)
+        if noted is None:
+            self._send(cases)
+        else:
+            self._begin(self._send_noted(cases, noted), cases)
+
+    async def _send_noted(self, cases: Sequence[Case], noted: int) -> None:
+        await self._noting.durable(noted)
+        self._send(cases)
+
+    def _send(self, cases: Sequence[Case]) -> None:
+        now = self._clock()
+        for case in cases:
+            reply = None if self._prompt is None else self._prompt.begin(case.batch)
+            if reply is None:
+                self._begin(self._deliver(case), (case,))
+                continue
+            self._note_sent(case, now)
+            self._deliveries[reply] = (case,)
+            reply.add_done_callback(self._replied)
+
+    def _note_sent(self, case: Case, now: float) -> None:
+        case.begun, case.sent_at = True, now
+        self.balance.sent(case.batch.records, again=case.tries.sends > 0)
+
+    def _begin(self, delivery: Coroutine[Any, Any, None], cases: Sequence[Case]) -> None:
+        task = asyncio.create_task(delivery)
+        self._deliveries[task] = cases
         task.add_done_callback(self._returned)
 
     # A delivery
 
     async def _deliver(self, case: Case) -> None:
-        case.begun = True
-        try:
-            if (noted := self._noting.noted(case.batch)) is not None:
-                await noted
-        except BaseException:
-            self.requests_in_flight -= 1
-            self._noting.withdraw(case.batch)  # it was not sent, and stays pending
-            raise
-        case.sent_at = self._clock()
-        self.balance.sent(len(case.batch), again=case.tries.sends > 0)
+        self._note_sent(case, self._clock())
         try:
             answer = await self._sink.deliver(case.batch)
         except asyncio.CancelledError:
@@ -448,8 +500,26 @@ class Driver:
         except BaseException:
             self.requests_in_flight -= 1
             raise
-        self.requests_in_flight -= 1
-        self._conclude(case, answer)
+        self._answered(case, answer)
+
+    def _replied(self, reply: asyncio.Future[Reply]) -> None:
+        """Do as `_deliver` does in the end, for a request that nobody had to wait for."""
+        assert self._prompt is not None
+        [case] = self._deliveries.pop(reply)
+        if reply.cancelled():
+            self.requests_in_flight -= 1
+            self._abandon(case)
+        else:
+            self._minded(self._understand, case, reply.result())
+
+    def _understand(self, case: Case, reply: Reply) -> None:
+        assert self._prompt is not None
+        self._answered(case, self._prompt.answer(case.batch, reply))
+
+    def _answered(self, case: Case, answer: Answer) -> None:
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._conclude_all)
+        self._answers.append((case, answer))
 
     def _abandon(self, case: Case) -> None:
         """Write down that whether a request arrived is not known, for the run was stopped at once.
@@ -464,15 +534,35 @@ class Driver:
         self._noting.abandon(case.batch, answer, found, attempts=case.tries.sends + 1)
         self._agenda.settle(case, found, self._clock())  # what is left of it is in doubt
 
-    def _conclude(self, case: Case, answer: Answer) -> None:
-        """Learn from an answer, ask what becomes of the records, and settle them."""
-        now = self._clock()
-        asked_delay = (answer.word.retry_after or 0.0) if answer.word else 0.0
-        plain = plainly(answer.outcome)
-        if plain is not None:
-            self._hear(case, answer, asked_delay, now, alone=False)
-            self._settle(case, answer, plain, now)
+    def _conclude_all(self) -> None:
+        """Learn from the answers of a turn of the loop, and settle what they tell of."""
+        answers, self._answers = self._answers, []
+        if not answers:
             return
+        now = self._clock()
+        for plain, some in groupby(answers, lambda answered: plainly(answered[1].outcome)):
+            if plain:
+                self._minded(self._conclude_plain, tuple(some), now)
+            else:
+                for case, answer in some:
+                    self._minded(self._conclude, case, answer, now)
+        if not self.requests_in_flight:
+            self._noting.rest()
+        self._mind_the_bad()
+        self._reader.make_room()
+        self._wake()
+
+    def _conclude_plain(self, taken: Sequence[tuple[Case, Answer]], now: float) -> None:
+        """Do as `_conclude` for requests all of which were taken as they are."""
+        self._hearing.took(taken, now, self.requests_in_flight - 1)
+        self.requests_in_flight -= len(taken)
+        cases = [case for case, _ in taken]
+        self._noting.settle_plain([case.batch for case in cases])
+        self._agenda.delivered(cases)
+
+    def _conclude(self, case: Case, answer: Answer, now: float) -> None:
+        """Learn from an answer, ask what becomes of the records, and settle them."""
+        self.requests_in_flight -= 1
         agenda, breaker = self._agenda, self._health.breaker
         alone = agenda.alone(case)
         weather = Weather(
@@ -481,8 +571,23 @@ class Driver:
             alone=alone,
             bisected=agenda.cuts(case),
         )
-        self._hear(case, answer, asked_delay, now, alone=alone)
-        self._settle(case, answer, self._decide(case, answer, weather, asked_delay), now)
+        heard = self._hearing.hear(
+            case,
+            answer,
+            now,
+            self.requests_in_flight,
+            cut_alone_since=agenda.suspect_since(case) if alone else None,
+            jitter=self._dice(),
+        )
+        if self._permit_timeout is not None and (patience := self._patience()) is not None:
+            # It went down while a permit is waited for, by its own word perhaps for hours.
+            self._permit_timeout.reschedule(asyncio.get_running_loop().time() + patience)
+        if heard.halt is not None:
+            self._halt(heard.halt)
+        asked_delay = (answer.word.retry_after or 0.0) if answer.word else 0.0
+        disposition = self._decide(case, answer, weather, asked_delay)
+        self._noting.settle(case.batch, answer, disposition, attempts=case.tries.sends + 1)
+        agenda.settle(case, disposition, now)
 
     def _decide(
         self, case: Case, answer: Answer, weather: Weather, asked_delay: float = 0.0
@@ -502,17 +607,30 @@ class Driver:
             doubted=self._noting.doubted(case.batch),
         )
 
-    def _returned(self, task: asyncio.Task[Any]) -> None:
+    def _returned(self, task: asyncio.Future[Any]) -> None:
         """Mind the end of a task: what it raised ends the run, and is not lost."""
-        case = self._deliveries.pop(task, None)
-        if task.cancelled():
-            if case is not None and not case.begun:
-                self._noting.withdraw(case.batch)  # nothing of it went
-            return
-        error = task.exception()
+        cases = self._deliveries.pop(task, ())
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
+            for case in cases:
+                if not case.begun:
+                    self.requests_in_flight -= 1
+                    self._noting.withdraw(case.batch)  # nothing of it went, and it stays pending
+        if error is not None:
+            self._mind(error)
+
+    def _minded(self, step: Callable[..., None], *given: Any) -> None:
+        """Take a step, and mind what it raises."""
+        try:
+            step(*given)
+        except BaseException as error:  # nobody above would tell of it
+            self._mind(error)
+
+    def _mind(self, error: BaseException) -> None:
+        """End the run because of an error, which is not lost."""
         if isinstance(error, IngestError):
             self._halt(error)
-        elif error is not None:
+        else:
             self._crash = error
             self._stop()
 
@@ -529,53 +647,6 @@ class Driver:
             return self._sink.repeatable(slot, fragments[slot][index])
 
         return repeatable
-
-    def _hear(
-        self, case: Case, answer: Answer, asked_delay: float, now: float, *, alone: bool
-    ) -> None:
-        """Tell everybody who learns from an answer."""
-        batch, outcome = case.batch, answer.outcome
-        self.balance.answered(answer.status, throttled=isinstance(outcome, Throttled))
-        self._health.answered(batch)
-        self._throttle.hear(
-            answer.word,
-            self.requests_in_flight,
-            accepted=isinstance(outcome, Delivered),
-            sent=case.granted_at,
-            cost=case.cost,
-        )
-        heard = self._health.hear(
-            batch,
-            outcome,
-            now,
-            asked_delay=asked_delay,
-            cut_alone_since=self._agenda.suspect_since(case) if alone else None,
-            jitter=self._dice(),
-        )
-        if isinstance(outcome, Unavailable | Unanswered):
-            case.failed_at = now
-        self._in_flight.rate = self._throttle.rate / case.cost
-        self._in_flight.answered(now, now - case.sent_at, heard.said)
-        if self._permit_timeout is not None and (patience := self._patience()) is not None:
-            # It went down while a permit is waited for, by its own word perhaps for hours.
-            self._permit_timeout.reschedule(asyncio.get_running_loop().time() + patience)
-        seconds = now - case.sent_at
-        self._observer.answered(Answered(answer.status, seconds, len(batch)))
-        if heard.notice:
-            self._observer.notice(heard.notice)
-        if heard.halt is not None:
-            self._halt(heard.halt)
-
-    # The settlement
-
-    def _settle(self, case: Case, answer: Answer, disposition: Disposition, now: float) -> None:
-        self._noting.settle(case.batch, answer, disposition, attempts=case.tries.sends + 1)
-        if not self.requests_in_flight:
-            self._noting.rest()
-        self._mind_the_bad()
-        self._agenda.settle(case, disposition, now)
-        self._reader.make_room()
-        self._wake()
 
     # The end
 

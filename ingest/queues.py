@@ -63,15 +63,16 @@ class Queue:
     def __init__(self) -> None:
         self._rows: deque[Rows] = deque()
         self._cursor = 0
-        self._count = 0
+        self.count = 0
+        """Rows in it."""
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def add(self, rows: Rows) -> None:
         """Append rows."""
         self._rows.append(rows)
-        self._count += len(rows.keys)
+        self.count += len(rows.positions)
 
     def first(self, count: int) -> list[Rows]:
         """Return the first rows, in pieces, without taking them."""
@@ -81,7 +82,7 @@ class Queue:
                 break
             piece = rows.cut(start, start + count)
             pieces.append(piece)
-            count -= len(piece.keys)
+            count -= len(piece.positions)
             start = 0
         return pieces
 
@@ -111,10 +112,10 @@ class Queue:
 
     def drop(self, count: int) -> None:
         """Forget the first rows."""
-        self._count -= count
+        self.count -= count
         count += self._cursor
-        while count and count >= len(self._rows[0].keys):
-            count -= len(self._rows.popleft().keys)
+        while count and count >= len(self._rows[0].positions):
+            count -= len(self._rows.popleft().positions)
         self._cursor = count
 
 

@@ -273,7 +273,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     columns: tuple[Column, ...]
     generation: int = 0
     partition: Partition = WHOLE
-    _records: int = 0
+    records: int = 0
     nbytes: int = 0
     """Bytes of all fragments and shared members with their commas, without the wrapping."""
 
@@ -281,14 +281,15 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
         shared = len(self.partition.members)
         records, nbytes = 0, shared + bool(shared)
         for column in self.columns:
-            records += len(column.keys)
-            nbytes += len(column.joined.data)
+            if column is not EMPTY_COLUMN:
+                records += len(column.positions)
+                nbytes += len(column.joined.data)
         # Asked for all the time, and never changed.
-        msgspec.structs.force_setattr(self, "_records", records)
+        msgspec.structs.force_setattr(self, "records", records)
         msgspec.structs.force_setattr(self, "nbytes", nbytes)
 
     def __len__(self) -> int:
-        return self._records
+        return self.records
 
     def users(self) -> set[UserKey]:
         """Return the keys of all users that have a record in it."""

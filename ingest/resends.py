@@ -143,7 +143,7 @@ class Resends:
 
     def _count(self, batch: Batch, sign: int) -> None:
         self.nbytes += sign * batch.nbytes
-        self.records += sign * len(batch)
+        self.records += sign * batch.records
 
 
 def _each_user(batch: Batch) -> Iterator[UserKey]:

@@ -131,14 +131,14 @@ ALL_DELIVERED: Final = Disposition(delivered=True)
 Repeatable = Callable[[int, int], bool]
 
 
-def plainly(outcome: Outcome) -> Disposition | None:
-    """Return what `decide` says of a batch that was taken as it is, whatever else is known.
+def plainly(outcome: Outcome) -> bool:
+    """Whether a batch was taken as it is, and nothing more is to be said of it.
 
-    None of any other outcome.
+    Then `decide` says `ALL_DELIVERED`, whatever else is known.
     """
-    if isinstance(outcome, Delivered) and not (outcome.rejected or outcome.pieces):
-        return ALL_DELIVERED
-    return None
+    return isinstance(outcome, Delivered) and not (
+        outcome.rejected or outcome.pieces or outcome.queued or outcome.remarks
+    )
 
 
 def decide(

@@ -99,28 +99,46 @@ class Throttle:
             self.waited += now - since
             return now
 
-    async def at_once(self, cost: float, in_flight: int) -> float | None:
+    def several(self, most: int, in_flight: int) -> int:
+        """Return how many requests that cost 1 `at_once` grants in this moment, at most `most`.
+
+        0 where that takes asking for each of them.
+        """
+        if self._turn.locked() or self._budget.counts != "requests":
+            return 0
+        now = self._clock()
+        if self._spacing is not None:
+            if self._has_turn(now):
+                most = min(most, self._turns)
+            elif self._spacing.has_capacity(self._spacing.max_rate):
+                most = min(most, int(self._spacing.max_rate))
+            else:
+                return 0
+        return most if self._budget.free_for(now, most, in_flight) else 0
+
+    async def at_once(self, cost: float, in_flight: int, count: int = 1) -> float | None:
         """Do as `acquire` without a step of the loop; None, and nothing spent, if one has to wait.
 
-        What is spaced has to wait for its turn, unless it has come already.
+        What is spaced has to wait for its turn, unless it has come already. For a `count` of
+        requests, ask `several` before.
         """
         if self._turn.locked():
             return None
         now = self._clock()
-        if self._budget.delay(now, cost, in_flight=in_flight):
+        if self._budget.delay(now, cost * count, in_flight=in_flight + count - 1):
             return None
         if self._spacing is not None and not self._has_turn(now):
             if not self._spacing.has_capacity(self._spacing.max_rate):
                 return None
             await self._space(now, self._spacing)  # it has room, so this returns at once
-        self._spend(now, cost)
+        self._spend(now, cost, count)
         return now
 
-    def _spend(self, now: float, cost: float) -> None:
-        self._budget.spend(now, cost)
-        self._turns -= 1
-        self.grants += 1
-        self.granted += cost
+    def _spend(self, now: float, cost: float, count: int = 1) -> None:
+        self._budget.spend(now, cost * count)
+        self._turns -= count
+        self.grants += count
+        self.granted += cost * count
 
     def hear(
         self,

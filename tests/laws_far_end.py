@@ -48,6 +48,9 @@ class _Said:
         self._reply = reply
         self._expected = expected
 
+    def begin(self, request: Request) -> None:
+        """Send nothing without waiting."""
+
     async def send(self, request: Request) -> Reply:
         assert request == self._expected
         return self._reply

@@ -59,6 +59,12 @@ class _NotedLedger(Ledger):
             if column:
                 self._end(batch.columns[slot].lines[index], column)
 
+    def settle_plain(self, batches: Sequence[Batch]) -> None:
+        super().settle_plain(batches)
+        for batch in batches:
+            for slot, index in batch.rows():
+                self._end(batch.columns[slot].lines[index], "delivered")
+
     def _end(self, line: int, column: str) -> None:
         assert line not in self.ended
         self.ended[line] = column

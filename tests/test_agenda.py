@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ingest.agenda import Agenda
 from ingest.batcher import Batcher
 from ingest.profiles import Caps, CapsLadder
-from ingest.retry import Disposition
+from ingest.retry import Disposition, Piece, Tries
 from tests.batches import SLOTS, chunk_of
 
 CAPS = Caps((9, 9, 9), 27, 4_000)
@@ -56,3 +59,49 @@ def test_what_was_taken_and_did_not_go_goes_again() -> None:
     assert agenda.take(1.0) is case
     agenda.settle(case, Disposition(delivered=True), 1.0)
     assert agenda.done
+
+
+@given(counts=st.lists(st.integers(1, 40), max_size=8), most=st.integers(0, 9))
+def test_several_full_requests_are_those_that_go_one_by_one(counts: list[int], most: int) -> None:
+    """In the same order, and nothing is taken that is not full."""
+    several, each = (agenda_of(0) for _ in range(2))
+    first = 0
+    for count in counts:
+        for agenda in (several, each):
+            agenda.add(chunk_of([(1, f"u{first + n}") for n in range(count)], first=first))
+        first += count
+    together = several.take_full(most)
+    assert len(together) == min(most, sum(counts) // 9)
+    for case in together:
+        alone = each.take(1.0)
+        assert alone is not None
+        assert case.batch == alone.batch
+    assert several.records == each.records == first
+    several.delivered(together)
+    assert several.records == first - 9 * len(together)
+
+
+def test_nothing_is_taken_at_once_where_there_is_more_to_mind() -> None:
+    """What goes again comes first, a probe goes alone, and bodies have their share of memory."""
+    agenda = agenda_of(36)
+    again, *_ = agenda.take_full(9)
+    agenda.settle(again, Disposition(pieces=(Piece(None, Tries(sends=1)),)), 1.0)
+    agenda.add(chunk_of([(1, f"v{n}") for n in range(9)], first=36))
+    assert agenda.take_full(9) == []
+    assert agenda.take(1.0) is again
+    assert len(agenda.take_full(9)) == 1
+
+    probing = Agenda(
+        Batcher(slots=SLOTS, overhead=10),
+        CapsLadder((CAPS, Caps((3, 3, 3), 3, 4_000))),
+        memory=1_000_000,
+        linger=LINGER,
+    )
+    probing.add(chunk_of([(1, f"u{n}") for n in range(36)]))
+    assert probing.take_full(9) == []
+
+    small = Agenda(
+        Batcher(slots=SLOTS, overhead=10), CapsLadder((CAPS,)), memory=300, linger=LINGER
+    )
+    small.add(chunk_of([(1, f"u{n}") for n in range(36)]))
+    assert len(small.take_full(9)) == 1

@@ -304,7 +304,7 @@ def test_what_is_cut_in_two_by_chunks_is_packed_at_once() -> None:
     batcher = Batcher(slots=3, overhead=OVERHEAD)
     for first in (0, 50, 100):
         batcher.add(chunk_of([(0, f"u{first + i}", 20) for i in range(50)], first))
-    batches = [batcher._at_once(PER_ARRAY, 0) for _ in range(3)]
+    batches = [batcher.take_full(PER_ARRAY, 0) for _ in range(3)]
     assert [batch and list(batch.columns[0].positions) for batch in batches] == [
         list(range(75)),
         list(range(75, 150)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest.breaker import FAILURES_TO_OPEN, REFUSALS_TO_HALT
 from ingest.health import Health, Heard
@@ -137,3 +139,37 @@ def test_a_destination_that_finds_everything_too_large_halts() -> None:
     halts = [hear(told, TooLarge(413)).halt for _ in range(REFUSALS_TO_HALT)]
     assert not any(halts[:-1])
     assert "refuses every request as too large" in str(halts[-1])
+
+
+@given(
+    before=st.lists(st.sampled_from([DOWN, Delivered(201), Throttled(429)]), max_size=8),
+    sizes=st.lists(st.integers(1, 225), min_size=1, max_size=5),
+)
+def test_several_that_were_taken_tell_what_each_of_them_tells(
+    before: list[Outcome], sizes: list[int]
+) -> None:
+    """One notice, the same breaker, and the same caps, a probe among them or none."""
+    together, each = health(), health()
+    batches = [
+        batch_of([(0, f"u{i}") for i in range(size)], id=100 + at) for at, size in enumerate(sizes)
+    ]
+    for told in (together, each):
+        for outcome in before:
+            hear(told, outcome)
+        for batch in batches:
+            told.sent(batch)
+    notice = together.took(batches, 2.0)
+    notices = []
+    for batch in batches:
+        each.answered(batch)
+        heard = each.hear(
+            batch, Delivered(201), 2.0, asked_delay=0.0, cut_alone_since=None, jitter=0.5
+        )
+        assert (heard.said, heard.halt) == ("ok", None)
+        notices.append(heard.notice)
+    assert [notice, *[""] * (len(sizes) - 1)] == notices
+    for one, other in ((together.breaker, each.breaker), (together.ladder, each.ladder)):
+        apart = {"_probe_answered"}  # of the last one: each is told of before it fails
+        assert {name: value for name, value in vars(one).items() if name not in apart} == {
+            name: value for name, value in vars(other).items() if name not in apart
+        }

@@ -85,6 +85,7 @@ DRIVERS: Final = {
     "acking",
     "assembly",
     "embedded",
+    "hearing",
     "lag",
     "ledger",
     "noting",

@@ -322,10 +322,10 @@ async def test_a_journal_that_fails_is_told_once(tmp_path: Path) -> None:
                 batches = [Batch(n, 0, (EMPTY_COLUMN,) * 3) for n in range(20)]
                 for batch in batches:
                     noting.note(batch)
-                waiting = noting.noted(batches[0])
+                waiting = noting.noted(batches[:1])
                 assert waiting is not None
                 with pytest.raises(LocalFailure):
-                    await waiting
+                    await noting.durable(waiting)
                 await asyncio.sleep(0)  # all the others end in the same turn
                 for batch in batches[:5]:
                     noting.withdraw(batch)

@@ -7,6 +7,8 @@ import bisect
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest.errors import ConfigError
 from ingest.limits import BucketLimit, Budget, PaceLimit, RateLimit, WindowLimit, parse_rate
@@ -18,9 +20,9 @@ HOLD = ServerWord(True, 10.0, None, None, None)
 OPEN = ServerWord(False, None, None, None, None)
 
 
-def throttle(rate: str = "") -> Throttle:
+def throttle(rate: str = "", *, vouched: bool = False) -> Throttle:
     """Return a throttle by the running loop's clock, without luck."""
-    budget = Budget(parse_rate(rate) if rate else ())
+    budget = Budget(parse_rate(rate) if rate else (), vouched=vouched)
     return Throttle(budget, clock=asyncio.get_running_loop().time, jitter=lambda: 0.0)
 
 
@@ -348,3 +350,62 @@ def test_what_was_waited_for_grants_is_added_up() -> None:
         return waiting.waited - asyncio.get_running_loop().time()
 
     assert abs(run(main())) < 1e-6
+
+
+@given(
+    rate=st.sampled_from(["", "7/1s", "118/1s", "1000/1s", "3000/3s", "20/1m"]),
+    steps=st.lists(
+        st.tuples(st.integers(1, 40), st.integers(0, 20), st.floats(0, 0.2)), max_size=40
+    ),
+)
+def test_several_are_granted_as_they_were_promised(
+    rate: str, steps: list[tuple[int, int, float]]
+) -> None:
+    """What may go at once goes, and the limit holds whatever is asked for together."""
+
+    async def main() -> list[float]:
+        waiting, times = throttle(rate, vouched=True), list[float]()
+        for most, flying, seconds in steps:
+            count = waiting.several(most, flying)
+            assert 0 <= count <= most
+            if count:
+                before = waiting.grants
+                granted = await waiting.at_once(1, flying, count)
+                assert granted is not None
+                assert waiting.grants - before == waiting.granted - before == count
+                times += [granted] * count
+            await asyncio.sleep(seconds)
+        return times
+
+    times = run(main())
+    for limit in parse_rate(rate) if rate else ():
+        assert isinstance(limit, WindowLimit)
+        for first, at in enumerate(times):
+            assert bisect.bisect_left(times, at + limit.period) - first <= limit.amount
+    if not rate:
+        assert len(times) == sum(most for most, _, _ in steps)
+
+
+def test_several_are_asked_for_one_by_one_where_each_counts() -> None:
+    """What costs its users, while somebody waits, before a turn, at a pace, and after a 429."""
+
+    async def main() -> None:
+        assert counting_users(WindowLimit(100, 1.0)).several(3, 0) == 0
+        waiting = throttle("2/1s")
+        tasks = [asyncio.create_task(waiting.acquire()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert waiting.several(3, 0) == 0
+        await asyncio.gather(*tasks)
+        assert throttle("1000/1s").several(50, 0) == 0  # it is approached step by step
+        even = throttle("1000/1s", vouched=True)
+        burst = even.several(50, 0)
+        assert 1 < burst < 50
+        assert await even.at_once(1, 0, burst) is not None
+        assert even.several(50, 0) == 0
+        paced = Throttle(Budget((PaceLimit(10.0),)), clock=asyncio.get_running_loop().time)
+        assert paced.several(3, 0) <= 1
+        held = throttle()
+        held.hear(HOLD, 0, sent=await held.acquire())
+        assert held.several(3, 0) == 0
+
+    run(main())

@@ -6,6 +6,7 @@ destination and no HTTP library: a new HTTP destination is a new `Wire`, nothing
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -175,6 +176,10 @@ class Transport(Protocol):
     @property
     def host(self) -> str: ...
 
+    def begin(self, request: Request) -> asyncio.Future[Reply] | None:
+        """Send a request at once, and return what its reply will be in; None: it takes `send`."""
+        ...
+
     async def send(self, request: Request) -> Reply:
         """Return what came back. Never raises for a dead destination."""
         ...
@@ -334,7 +339,17 @@ class HttpSink:
 
     async def deliver(self, batch: Batch) -> Answer:
         """Send the batch as one request and return what the destination made of it."""
-        reply = await self._transport.send(self.wire.request(batch))
+        return self.answer(batch, await self._transport.send(self.wire.request(batch)))
+
+    def begin(self, batch: Batch) -> asyncio.Future[Reply] | None:
+        """Send the batch at once, and return what its reply will be in, which is for `answer`.
+
+        None where that takes waiting: then `deliver` it.
+        """
+        return self._transport.begin(self.wire.request(batch))
+
+    def answer(self, batch: Batch, reply: Reply) -> Answer:
+        """Return what the destination made of a batch, by its reply."""
         match reply:
             case Response():
                 outcome = self.wire.interpret(batch, reply)

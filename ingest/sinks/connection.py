@@ -103,6 +103,9 @@ class Connection(asyncio.Protocol):
             if now - self.rested >= KEEP_ALIVE_SECONDS:
                 self.close()
             return
+        if self._waiter.cancelled():
+            self.fail("the request was given up")
+            return
         unwritten = self._left_to_write()
         if unwritten != self._unwritten:
             self._unwritten, self._heard = unwritten, now  # what is being sent is no silence

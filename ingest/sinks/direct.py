@@ -75,19 +75,23 @@ class Direct:
         self._timer: asyncio.TimerHandle | None = None
         self._move_to(None)
 
+    def begin(self, request: Request) -> asyncio.Future[Reply] | None:
+        """Send one request over a connection that is at rest; None if there is none.
+
+        Where what is returned is cancelled, the connection is closed within a second.
+        """
+        begun = self._here().time()
+        connection = self._rested(begun)
+        if connection is None:
+            return None
+        return connection.exchange(self._head_of(request), request.body, begun)
+
     async def send(self, request: Request) -> Reply:
         """Send one request, once, and return what came back. Never raises for a dead host.
 
         An answer of which the status came but not the whole body is a `truncated` response.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._move_to(loop)
-        begun = loop.time()
-        which = (request.method, request.path, request.headers)
-        head = self._heads.get(which)
-        if head is None:
-            head = self._head(*which)
+        begun = self._here().time()
         connection = self._rested(begun)
         if connection is None:
             made = await self._new()
@@ -96,7 +100,7 @@ class Direct:
             connection = made
             if not connection.ready:
                 return Unsent(f"{self.host} closed the connection before it answered")
-        waiter = connection.exchange(head, request.body, begun)
+        waiter = connection.exchange(self._head_of(request), request.body, begun)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -113,9 +117,7 @@ class Direct:
 
         What is in flight has its reply then. Connections are made anew if it is used again.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._move_to(loop)
+        self._here()
         making: list[asyncio.Future[Any]] = [*self._making]
         if self._resolving is not None:
             making.append(self._resolving)
@@ -133,6 +135,13 @@ class Direct:
         if self._timer is not None and not self._open:
             self._timer.cancel()
             self._timer = None
+
+    def _here(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop, to which the connections belong from now on."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._move_to(loop)
+        return loop
 
     def _move_to(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Begin anew in this event loop: another one's connections are of no use in it."""
@@ -253,6 +262,10 @@ class Direct:
             self._context = ssl.create_default_context()
             self._context.set_alpn_protocols(["http/1.1"])
         return self._context
+
+    def _head_of(self, request: Request) -> bytes:
+        which = (request.method, request.path, request.headers)
+        return self._heads.get(which) or self._head(*which)
 
     def _head(self, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
         """Return all of a request but the figure of its length, and what follows that."""

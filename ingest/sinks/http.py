@@ -7,6 +7,7 @@ same of the same end of a request.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import urllib.request
 from collections.abc import Coroutine
@@ -110,6 +111,10 @@ class HttpTransport:
     def host(self) -> str:
         """Host and port, as the operator wrote them."""
         return self.url.partition("://")[2].partition("/")[0]
+
+    def begin(self, request: Request) -> asyncio.Future[Reply] | None:
+        """Send one request at once, if a connection is at rest that takes it; None if none is."""
+        return None if self._client is None else self._client.begin(request)
 
     def send(self, request: Request) -> Coroutine[Any, Any, Reply]:
         """Send one request, once, and return what came back. Never raises for a dead host.

@@ -77,6 +77,9 @@ class Session:
         pools = connector._conns.values() if connector else ()
         return sum(protocol.is_connected() for pool in pools for protocol, _ in pool)
 
+    def begin(self, request: Request) -> None:
+        """Return None: aiohttp sends nothing without waiting."""
+
     async def send(self, request: Request) -> Reply:
         """Send one request, once, and return what came back. Never raises for a dead host.
 

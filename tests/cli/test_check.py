@@ -290,6 +290,9 @@ class Answering:
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
 
+    def begin(self, request: Request) -> None:
+        """Send nothing without waiting."""
+
     async def send(self, request: Request) -> Reply:
         return self.reply
 

@@ -55,6 +55,9 @@ class Replying:
         self.requests: list[Request] = []
         self.closed = False
 
+    def begin(self, request: Request) -> None:
+        """Send nothing without waiting."""
+
     async def send(self, request: Request) -> Reply:
         """Note the request and reply."""
         self.requests.append(request)

@@ -28,9 +28,13 @@ class Promise:
     def __init__(self) -> None:
         self.reply: Any = None
         self.kept = 0
+        self.broken = False
 
     def done(self) -> bool:
-        return self.kept > 0
+        return self.kept > 0 or self.broken
+
+    def cancelled(self) -> bool:
+        return self.broken
 
     def set_result(self, reply: Any) -> None:
         self.reply = reply
@@ -394,3 +398,18 @@ def test_an_idle_connection_is_closed_once_in_good_manners() -> None:
     stage.hear(b"late")  # said during the farewell
     assert not stage.farewell
     stage.connection.cut()
+
+
+def test_an_answer_that_nobody_waits_for_ends_the_connection() -> None:
+    """At the next look, and nobody is told of it; one that came before that leaves it as it is."""
+    stage = Stage()
+    waiter = stage.ask()
+    waiter.broken = True
+    stage.connection.look(stage.now)
+    assert (stage.closing, waiter.kept, stage.rests) == (True, 0, [])
+    early = Stage()
+    waiter = early.ask()
+    waiter.broken = True
+    early.hear(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+    early.connection.look(early.now)
+    assert (early.closing, waiter.kept, early.rests) == (False, 0, [early.connection])

@@ -200,6 +200,9 @@ async def test_a_sink_delivers_by_its_transport() -> None:
     class Fake:
         host = "fake"
 
+        def begin(self, request: Request) -> None:
+            """Send nothing without waiting."""
+
         async def send(self, request: Request) -> Reply:
             return Response(202, {}, b'{"code":"SUCCESS"}', 0.0)
 

@@ -1,0 +1,144 @@
+"""A pipeline over connections that rest: a request goes at once, and nobody has to wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ingest.balance import Balance
+from ingest.inflight import Fixed
+from ingest.intake import Intake, IntakeRules
+from ingest.ledger import Ledger, Named
+from ingest.limits import Budget
+from ingest.outcomes import Reply
+from ingest.pipeline import Driver
+from ingest.profiles import Caps, CapsLadder
+from ingest.records import Batch
+from ingest.sinks.base import Answer, HttpSink
+from ingest.sinks.braze import BrazeSink
+from ingest.sources.base import Block, split_blocks
+from ingest.state.dead_letters import DeadLetterFile
+from ingest.state.identity import RunIdentity
+from ingest.state.journal import Journal
+from ingest.throttle import Throttle
+from tests.driving import attributes
+from tests.sinks.raw_server import RawServer, Talk, http, read_request, serving
+
+IN_FLIGHT = 4
+SIZE = 10
+TAKEN = http(201, b'{"message":"success"}')
+LINES = [attributes(f"u{n}", n) for n in range(50 * SIZE)]
+
+
+def driver(sink: HttpSink, letters: DeadLetterFile) -> Driver:
+    """Return a pipeline to a sink, a few requests at a time."""
+    return Driver(
+        sink,
+        intake=Intake(IntakeRules()),
+        ladder=CapsLadder((Caps((SIZE,) * 3, SIZE, 100_000),)),
+        throttle=Throttle(Budget(())),
+        in_flight=Fixed(IN_FLIGHT),
+        ledger=Ledger(letters, kinds=sink.endpoint.kinds, places=Named(lambda part: "in")),
+    )
+
+
+async def blocks() -> AsyncIterator[Block]:
+    """Yield the lines."""
+    for block in split_blocks((b"\n".join(LINES),), 0):
+        yield block
+
+
+def silent_after(answers: int) -> Talk:
+    """Answer so many requests of each connection, and none after those."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(answers):
+            await read_request(reader)
+            writer.write(TAKEN)
+        await asyncio.Event().wait()
+
+    return talk
+
+
+@pytest.mark.asyncio
+async def test_connections_are_used_again_and_every_record_arrives_once(tmp_path: Path) -> None:
+    """As many connections as requests may be in flight, and not one more."""
+    seen: list[bytes] = []
+
+    def talk(server: RawServer) -> Talk:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                seen.append((await read_request(reader))[1])
+                writer.write(TAKEN)
+
+        return answer
+
+    async with serving(talk) as server:
+        sink = BrazeSink(server.url, "key")
+        pipeline = driver(sink, DeadLetterFile(tmp_path / "letters", run="r"))
+        assert await pipeline.run(blocks()) == "finished"
+        await sink.aclose()
+        assert server.connections <= IN_FLIGHT
+    assert pipeline.balance.requests == len(seen) == 50
+    assert sorted(body.count(b"external_id") for body in seen) == [SIZE] * 50
+    assert pipeline.balance.columns()["delivered"] == len(LINES)
+    assert pipeline.requests_in_flight == pipeline.queued_records == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("answers", [0, 1, 3])
+async def test_what_is_in_flight_when_a_run_is_cancelled_is_in_doubt(
+    answers: int, tmp_path: Path
+) -> None:
+    """On connections that rested, and on new ones: all that was sent and not answered."""
+    async with serving(lambda server: silent_after(answers)) as server:
+        sink = BrazeSink(server.url, "key")
+        identity = RunIdentity((), {}, "braze", "braze")
+        with Journal(tmp_path, power_safe=False) as journal:
+            letters = DeadLetterFile(tmp_path / "letters", run="r")
+            pipeline = driver(sink, letters)
+            run = journal.begin(
+                identity, name="r", hash_of=lambda salt: "same", letters=letters, now=1.0
+            )
+            async with journal.record(run, pipeline.balance, letters) as recording:
+                pipeline.keep(recording)
+                running = asyncio.create_task(pipeline.run(blocks()))
+                while pipeline.balance.requests < IN_FLIGHT * (answers + 1):  # noqa: ASYNC110
+                    await asyncio.sleep(0)  # no event tells
+                running.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await running
+            again = journal.find(identity)
+            assert again is not None
+            letters = DeadLetterFile(tmp_path / "letters", run="r")
+            later = journal.record(again, Balance(), letters)
+            doubtful = sum(stop - start for start, stop in later.settling.doubtful)
+            async with later:
+                pass
+        await sink.aclose()
+    balance = pipeline.balance
+    delivered = balance.columns()["delivered"]
+    assert delivered == IN_FLIGHT * answers * SIZE
+    assert doubtful == balance.records_sent - delivered == IN_FLIGHT * SIZE
+    assert balance.columns()["pending"] == balance.columns()["read"] - delivered
+
+
+@pytest.mark.asyncio
+async def test_a_fault_of_ours_ends_the_run_and_is_not_lost(tmp_path: Path) -> None:
+    """What reads the answers must not raise; if it does, nobody waits for ever."""
+
+    class Faulty(BrazeSink):
+        def answer(self, batch: Batch, reply: Reply) -> Answer:
+            raise ZeroDivisionError
+
+    async with serving(lambda server: silent_after(9)) as server:
+        sink = Faulty(server.url, "key")
+        pipeline = driver(sink, DeadLetterFile(tmp_path / "letters", run="r"))
+        async with asyncio.timeout(10):
+            with pytest.raises(ZeroDivisionError):
+                await pipeline.run(blocks())
+        await sink.aclose()
+    assert pipeline.balance.columns()["delivered"] == 0
