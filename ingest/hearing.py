@@ -78,9 +78,11 @@ class Hearing:
         for behind, (case, answer) in enumerate(taken):
             self._tell_throttle(case, answer, others - behind)
         notice = self._health.took([case.batch for case, _ in taken], now)
-        rate, in_flight = self._throttle.rate, self._in_flight
+        rate, cost, in_flight = self._throttle.rate, 0.0, self._in_flight
         for case, answer in taken:
-            in_flight.rate = rate / case.cost
+            if case.cost != cost:
+                cost = case.cost
+                in_flight.rate = rate / cost
             in_flight.answered(now, now - case.sent_at, "ok")
             self._observe(case, answer, now, notice)
             notice = ""

@@ -137,7 +137,13 @@ class InFlight:
         self._smoothed: float | None = None
         self._theirs = 0.0  # the same without what our own loop was late
         self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS)
-        self._least = [math.inf, math.inf]  # of the last span, of the present one
+        self._least = (math.inf, math.inf)  # of the last span, of the present one
+        self.least_rtt = math.inf
+        """The least round trip of the last 15 to 30 s in seconds; inf before it is known.
+
+        It is that of as many answers as were in flight, on average: where answers take 100 to
+        300 ms, none that takes 200 is slow.
+        """
         self._span_ends = math.inf
         self._round: list[float] = []
         self._round_size = FIRST
@@ -183,15 +189,6 @@ class InFlight:
             self._limit = min(self._limit + step, ceiling)
             if self._limit == ceiling:
                 self._caution = 1.0
-
-    @property
-    def least_rtt(self) -> float:
-        """The least round trip of the last 15 to 30 s in seconds; inf before it is known.
-
-        It is that of as many answers as were in flight, on average: where answers take 100 to
-        300 ms, none that takes 200 is slow.
-        """
-        return min(self._least)
 
     def _ceiling(self) -> float:
         """Return what the rate needs, at least `FIRST`, at most what was allowed."""
@@ -246,7 +243,7 @@ class InFlight:
 
     def _measure(self, now: float, rtt: float, fresh: bool, was_out: int) -> None:
         if now >= self._span_ends or math.isinf(self._span_ends):
-            self._least = [self._least[1], math.inf]
+            self._learn(self._least[1], math.inf)
             self._span_ends = now + max(MEMORY, MEMORY_TRIPS * rtt)
         if not fresh and self._smoothed is not None:
             return
@@ -264,8 +261,14 @@ class InFlight:
         self._round.append(theirs)  # all of it: a link may have become slower
         if len(self._round) >= self._round_size:
             if self._rounds:  # the first answers of all are the fast ones of those in flight
-                self._least[1] = min(self._least[1], sum(self._round) / len(self._round))
+                last, present = self._least
+                self._learn(last, min(present, sum(self._round) / len(self._round)))
             self._rounds += 1
             self._flow = len(self._round) / max(now - self._round_began, EARLIEST)
             self._round_size, self._round_began = max(FIRST, was_out), now
             self._round.clear()
+
+    def _learn(self, last: float, present: float) -> None:
+        """Note the least round trips of the last span, and of the present one."""
+        self._least = (last, present)
+        self.least_rtt = min(last, present)

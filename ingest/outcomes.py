@@ -252,6 +252,15 @@ class ServerWord(msgspec.Struct, frozen=True):
     over_for: float = 0.0
 
 
+SILENT: Final = ServerWord(False, None, None, None, None)
+"""What most answers say."""
+
+_WORDS: Final = frozenset(
+    {
+        *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+        *("retry-after", "x-ratelimit-retry-after"),
+    }
+)
 _NUMBER: Final = re.compile(r"\s*([+-]?[0-9]{1,15}(?:\.[0-9]{0,9})?)\s*")
 
 
@@ -263,6 +272,8 @@ def server_word(response: Response, headers: Mapping[str, str] | None = None) ->
     """
     if headers is None:
         headers = lowered(response.headers)
+    if response.status != 429 and _WORDS.isdisjoint(headers):
+        return SILENT
     limit = _number(headers.get("x-ratelimit-limit"))
     remaining = _number(headers.get("x-ratelimit-remaining"))
     reset = _number(headers.get("x-ratelimit-reset"))

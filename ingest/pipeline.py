@@ -509,12 +509,14 @@ class Driver:
         if reply.cancelled():
             self.requests_in_flight -= 1
             self._abandon(case)
+            return
+        try:
+            answer = self._prompt.answer(case.batch, reply.result())
+        except BaseException as error:
+            self.requests_in_flight -= 1
+            self._mind(error)
         else:
-            self._minded(self._understand, case, reply.result())
-
-    def _understand(self, case: Case, reply: Reply) -> None:
-        assert self._prompt is not None
-        self._answered(case, self._prompt.answer(case.batch, reply))
+            self._answered(case, answer)
 
     def _answered(self, case: Case, answer: Answer) -> None:
         if not self._answers:
