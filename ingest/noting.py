@@ -109,9 +109,14 @@ class Noting:
 
         `room` is how many requests more might be in flight beside it, None if that is not known.
         """
+        self.note_all((batch,), room)
+
+    def note_all(self, batches: Sequence[Batch], room: int | None = None) -> None:
+        """Note batches that go together, as `note` does each; `room` is beside all of them."""
         if self._recording is not None:
-            positions = [column.positions for column in batch.columns]
-            self._noted[batch.id] = self._recording.note(batch.id, positions, room)
+            notes = {batch.id: [column.positions for column in batch.columns] for batch in batches}
+            token = self._recording.note_all(notes, room)
+            self._noted.update(dict.fromkeys(notes, token))
 
     def noted(self, batches: Iterable[Batch]) -> int | None:
         """Return what to wait for (`durable`) before any of the batches goes; None: nothing."""
@@ -175,8 +180,7 @@ class Noting:
         """Write down batches that were taken as they are, as `settle` does for each."""
         self._ledger.settle_plain(batches)
         if self._recording is not None:
-            for batch in batches:
-                self._recording.conclude(batch.id)
+            self._recording.conclude_all([batch.id for batch in batches])
         if self._acks is not None:
             for batch in batches:
                 self._acknowledge(batch, ALL_DELIVERED, all_ended=True)

@@ -440,8 +440,7 @@ class Driver:
         cases = self._agenda.take_full(most)
         if not cases:
             return False
-        for behind, case in enumerate(cases, 1):
-            self._noting.note(case.batch, room - behind)
+        self._noting.note_all([case.batch for case in cases], room - len(cases))
         granted = await self._throttle.at_once(1, self.requests_in_flight, len(cases))
         assert granted is not None  # as it said just now
         for case in cases:

@@ -53,10 +53,10 @@ def runs_of(columns: Iterable[Sequence[int]]) -> list[Range]:
     What came out of a file is ranges, mostly: one, or one of each kind where kinds take turns. No
     position of those is looked at.
     """
-    held = [column for column in columns if column]
-    if len(held) < 2:
-        return runs(held[0]) if held else []
-    return _in_turn(held) or runs(chain.from_iterable(held))
+    held = list(filter(None, columns))
+    if len(held) > 1:
+        return _in_turn(held) or runs(chain.from_iterable(held))
+    return runs(held[0]) if held else []
 
 
 def _in_turn(columns: list[Sequence[int]]) -> list[Range]:

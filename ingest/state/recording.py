@@ -12,7 +12,7 @@ import asyncio
 import functools
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -124,11 +124,17 @@ class Recording:
         `room` is how many requests more might be in flight besides, None if that is not known.
         Raises `LocalFailure` once the disk is full or the journal failed: nothing more may be sent.
         """
+        return self.note_all({batch_id: positions}, room)
+
+    def note_all(
+        self, notes: Mapping[int, Iterable[Sequence[int]]], room: int | None = None
+    ) -> int:
+        """Note batches by their numbers as `note` does each; `room` is that beside all of them."""
         if error := self._failure or self._ailing:
             raise error
-        self.settling.note(batch_id, positions)
+        self.settling.note_all(notes)
         self._room = min(self._room, room or 0) if self._noted else room or 0
-        self._noted += 1
+        self._noted += len(notes)
         self._told = True
         self._all_wait = room == 0 and self.settling.none_is_written
         if self._all_wait and self._timer is not None:
@@ -141,6 +147,11 @@ class Recording:
     def conclude(self, batch_id: int, settled: Iterable[int] | None = None) -> int:
         """Note what a request settled (None: its whole batch), after letters and counts."""
         self.settling.conclude(batch_id, settled)
+        return self._tell()
+
+    def conclude_all(self, batch_ids: Iterable[int]) -> int:
+        """Note that requests settled their whole batches, after letters and counts."""
+        self.settling.conclude_all(batch_ids)
         return self._tell()
 
     def settle(self, positions: Iterable[int]) -> int:

@@ -8,7 +8,7 @@ for nothing, and knows no database. All positions are `part << 48 | ordinal`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Final
@@ -104,8 +104,10 @@ class Settling:
     - places: where blocks begin, so that a resume need not read what is settled.
 
     `balance` is read whenever a group is cut: it must agree with what was told here, so whoever
-    changes both does it without waiting in between. `letters_length` tells the length of the
-    dead-letter file in bytes, `letters` the path of that file and how many of the run are in it.
+    changes both does it without waiting in between. What is told is only kept, and worked out for
+    all batches at once when a group is cut, or when somebody asks for it before.
+    `letters_length` tells the length of the dead-letter file in bytes, `letters` the path of that
+    file and how many of the run are in it.
     """
 
     def __init__(
@@ -118,18 +120,18 @@ class Settling:
     ) -> None:
         kept = kept or Kept()
         self.balance = balance
-        self.settled = Ranges(kept.settled, tracked=True)
-        self.doubtful = Ranges(kept.doubtful, tracked=True)
+        self._settled = Ranges(kept.settled, tracked=True)
+        self._doubtful = Ranges(kept.doubtful, tracked=True)
+        self._ended: list[Range] = []  # what was settled since, and is in no range yet
         self.taken = dict(kept.taken)
         self.places = dict(kept.places)
         self._letters_length = letters_length
         self._letters = letters
         self._ahead: dict[int, deque[tuple[int, Place]]] = {}
-        self._notes: dict[int, list[Range]] = {}
-        self._fresh: set[int] = set()  # notes that are in no group yet
+        self._fresh: dict[int, Iterable[Sequence[int]]] = {}  # notes that are in no group yet
         self._row_of: dict[int, int] = {}  # the others, and the row that each is written in
-        self._rows: dict[int, set[int]] = {}
-        self._row = 0
+        self._rows: dict[int, dict[int, list[Range]]] = {}
+        self._most_rows = max(kept.notes, default=0)  # the highest number that a row ever had
         self._stale: set[int] = set()  # rows that say of something to be sent that it is in flight
         self._gone: list[int] = []
         self._taken_changed: set[int] = set()
@@ -140,10 +142,10 @@ class Settling:
         # Of what the dead process had in flight only the positions are of use, and one set has all.
         for row, ranges in kept.notes.items():
             for start, stop in ranges:
-                self.doubtful.add(start, stop)
+                self._doubtful.add(start, stop)
             self._gone.append(row)
-        for start, stop in self.settled if len(self.doubtful) else ():
-            self.doubtful.discard(start, stop)
+        for start, stop in self._settled if len(self._doubtful) else ():
+            self._doubtful.discard(start, stop)
 
     # What is told
 
@@ -159,8 +161,7 @@ class Settling:
 
     def settle(self, positions: Iterable[int]) -> None:
         """Note that records have their end that were in no request of this process."""
-        for span in runs(positions):
-            self._settle(span)
+        self._ended += runs(positions)
 
     def begins(self, part: int, place: Place) -> None:
         """Note where a block begins, in the order of the part."""
@@ -170,27 +171,36 @@ class Settling:
             self._ahead[part] = deque(list(ahead)[::2])
 
     def note(self, batch_id: int, positions: Iterable[Sequence[int]]) -> None:
-        """Note a batch, by the positions of each of its columns, before a request carries it."""
-        self._notes[batch_id] = runs_of(positions)
-        self._fresh.add(batch_id)
+        """Note a batch, by the positions of each of its columns, before a request carries it.
+
+        They are looked at later, and so must not change.
+        """
+        self._fresh[batch_id] = positions
+
+    def note_all(self, notes: Mapping[int, Iterable[Sequence[int]]]) -> None:
+        """Note batches by their numbers, as `note` does each."""
+        self._fresh.update(notes)
 
     def conclude(self, batch_id: int, settled: Iterable[int] | None = None) -> None:
         """Note that a request was answered, or given up, so that its batch is not in flight.
 
         `settled` are the positions that have their end by that; None: all of the batch.
         """
-        spans = self._notes.pop(batch_id)
         row = self._row_of.pop(batch_id, None)
         if row is None:
-            self._fresh.remove(batch_id)
+            spans = runs_of(self._fresh.pop(batch_id))
         else:
-            self._leave(row, batch_id, all_settled=settled is None)
-        for span in spans if settled is None else runs(settled):
-            self._settle(span)
+            spans = self._leave(row, batch_id, all_settled=settled is None)
+        self._ended += spans if settled is None else runs(settled)
+
+    def conclude_all(self, batch_ids: Iterable[int]) -> None:
+        """Note that all records of some batches have their end, as `conclude` does for each."""
+        for batch_id in batch_ids:
+            self.conclude(batch_id)
 
     def mind(self, at: int) -> None:
         """Note that a doubtful position was dealt with: its possible second copy is counted."""
-        self.doubtful.discard(at, at + 1)
+        self._doubtful.discard(at, at + 1)
 
     def forget(self, part: int) -> None:
         """Note that a part, all of whose records have their end, is there no more."""
@@ -209,14 +219,26 @@ class Settling:
         return (at & (position(1, 0) - 1)) >= self.taken.get(part_of(at), 0)
 
     @property
+    def settled(self) -> Ranges:
+        """The positions that have their end."""
+        self._merge()
+        return self._settled
+
+    @property
+    def doubtful(self) -> Ranges:
+        """The positions of which another copy may be at the destination already."""
+        self._merge()
+        return self._doubtful
+
+    @property
     def in_flight(self) -> int:
         """Batches that are noted."""
-        return len(self._notes)
+        return len(self._fresh) + len(self._row_of)
 
     @property
     def none_is_written(self) -> bool:
         """Whether every batch that is noted is in no group yet."""
-        return len(self._fresh) == len(self._notes)
+        return not self._row_of
 
     def cut(self) -> Group:
         """Return everything that changed since the last cut."""
@@ -225,10 +247,11 @@ class Settling:
         if letters:
             counts[LETTERS, path, ""] = letters
         news = {key: n for key, n in counts.items() if self._counts.get(key, 0) != n}
+        self._merge()
         group = Group(
-            settled=self.settled.changes(),
-            doubtful=self.doubtful.changes(),
-            notes=self._written(),
+            settled=self._settled.changes(),
+            doubtful=self._doubtful.changes(),
+            notes=self._written(),  # before what is gone: it may take a row of those
             gone=self._gone,
             taken={part: self.taken[part] for part in self._taken_changed},
             places=self._reached(),
@@ -246,39 +269,46 @@ class Settling:
     def _written(self) -> list[tuple[int, bytes]]:
         """Return the rows of notes to be written: one for all that are new, and what is stale.
 
-        A row may go on to tell of batches that were settled since, for that is told elsewhere.
+        A row may go on to tell of batches that were settled since, for that is told elsewhere. New
+        ones take the place of a row that is gone, if there is one.
         """
         if self._fresh:
-            self._row += 1
-            self._rows[self._row] = self._fresh
-            self._row_of.update(dict.fromkeys(self._fresh, self._row))
-            self._stale.add(self._row)
-            self._fresh = set()
-        spans = {row: [self._notes[batch] for batch in self._rows[row]] for row in self._stale}
+            row = self._gone.pop() if self._gone else self._most_rows + 1
+            self._most_rows = max(row, self._most_rows)
+            self._rows[row] = {batch: runs_of(of) for batch, of in self._fresh.items()}
+            self._row_of.update(dict.fromkeys(self._fresh, row))
+            self._stale.add(row)
+            self._fresh = {}
+        spans = {row: chain.from_iterable(self._rows[row].values()) for row in self._stale}
         self._stale.clear()
-        return [(row, packed(merged(chain.from_iterable(of)))) for row, of in spans.items()]
+        return [(row, packed(merged(of))) for row, of in spans.items()]
 
-    def _leave(self, row: int, batch_id: int, *, all_settled: bool) -> None:
-        """Take a batch out of the row that it was written in."""
+    def _leave(self, row: int, batch_id: int, *, all_settled: bool) -> list[Range]:
+        """Take a batch out of the row that it was written in, and return its positions."""
         batches = self._rows[row]
-        batches.remove(batch_id)
+        spans = batches.pop(batch_id)
         if not batches:
             del self._rows[row]
             self._stale.discard(row)
             self._gone.append(row)
         elif not all_settled:
             self._stale.add(row)
+        return spans
 
-    def _settle(self, span: Range) -> None:
-        self.settled.add(*span)
-        if len(self.doubtful):
-            self.doubtful.discard(*span)
+    def _merge(self) -> None:
+        """Put what was settled lately with the rest, all at once: much of it is one range then."""
+        if self._ended:
+            spans, self._ended = merged(self._ended), []
+            for span in spans:
+                self._settled.add(*span)
+            for span in spans if len(self._doubtful) else ():
+                self._doubtful.discard(*span)
 
     def _reached(self) -> dict[int, Place]:
         """Return the last place of each part before which all is settled, where it moved on."""
         moved = {}
         for part, ahead in list(self._ahead.items()):
-            mark = self.settled.mark(position(part, 0))
+            mark = self._settled.mark(position(part, 0))
             while ahead and ahead[0][0] <= mark:
                 moved[part] = ahead.popleft()[1]
             if not ahead:  # of thousands of parts few are being read

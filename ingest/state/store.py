@@ -28,7 +28,11 @@ VERSION: Final = 1
 APPLICATION: Final = 0x696E6765
 """Marks the file as ours ("inge")."""
 
-WAL_BYTES: Final = 4_000_000
+PAGE_BYTES: Final = 1_024
+"""Of a journal that is made: a commit changes a little in each of its tables, and writes a page of
+each. With the 4,096 that SQLite takes by itself a commit costs a third more CPU."""
+
+WAL_BYTES: Final = 1_100_000
 """Bytes of the write-ahead log that stay on the disk after a checkpoint: what 1,000 pages take,
 after which SQLite makes one."""
 
@@ -294,6 +298,7 @@ def _opened(path: str, *, uri: bool = False) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of no effect where there is one already
     db.execute("PRAGMA journal_mode=WAL")
     db.execute(f"PRAGMA journal_size_limit={WAL_BYTES}")
     with transaction(db):

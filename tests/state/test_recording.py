@@ -168,6 +168,24 @@ async def test_many_that_wait_share_a_commit(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_batches_may_be_noted_and_ended_together(tmp_path: Path) -> None:
+    """One token stands for all of them, and none is noted once the journal takes nothing new."""
+    with Journal(tmp_path) as journal:
+        run = begun(journal, tmp_path)
+        async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+            await recording.durable(recording.note_all({1: [[1]], 2: [[2], [5]]}, room=3))
+            assert recording.commits == 1
+            assert in_flight(journal.kept(run)) == [1, 2, 5]
+            await recording.durable(recording.conclude_all([2, 1]))
+            kept = journal.kept(run)
+            assert (kept.notes, list(kept.settled)) == ({}, [(1, 3), (5, 6)])
+            recording.relieve()
+            with pytest.raises(LocalFailure, match="is full"):
+                recording.note_all({3: [[3]]})
+            assert recording.settling.in_flight == 0
+
+
+@pytest.mark.asyncio
 async def test_what_is_told_during_a_commit_goes_into_the_next(tmp_path: Path) -> None:
     """A wait that begins while the thread writes ends with the commit after that."""
     with Journal(tmp_path) as journal:
