@@ -6,16 +6,17 @@ of them at once. Whether they are JSON, and hold one thing each, is for who asks
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from itertools import compress
+from itertools import accumulate, compress
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from ingest.records import KINDS, Joined, bounds_of
+from ingest.records import BOUNDS, KINDS, Joined
 from ingest.validation import key_once
 
 NEWLINE: Final = b"\n"
@@ -31,6 +32,7 @@ class Lines(msgspec.Struct):
     lines: Sequence[bytes] = ()
     text: bytes = b""
     ends: int = 0
+    lengths: Sequence[int] = ()
 
     @classmethod
     def of(cls, lines: Sequence[bytes]) -> Lines:
@@ -45,6 +47,12 @@ class Lines(msgspec.Struct):
         lines = BytesIO(text).readlines()
         return cls(range(len(lines)), lines, text, len(NEWLINE))
 
+    def measured(self) -> Sequence[int]:
+        """Return how many bytes each has, with its end."""
+        if not self.lengths:
+            self.lengths = list(map(len, self.lines))
+        return self.lengths
+
     def whole(self) -> bytes:
         """Return them as a text."""
         if not self.text:
@@ -57,11 +65,24 @@ class Lines(msgspec.Struct):
             return self
         return Lines(self.rows, list(map(_WITHOUT_END, self.lines)), self.text[:-1])
 
+    def at(self, places: list[int]) -> Lines:
+        """Return those at some places, which count up."""
+        rows, lines = self.rows, self.lines
+        rows = places if rows == range(len(rows)) else [rows[place] for place in places]
+        return Lines(rows, [lines[place] for place in places], ends=self.ends)
+
     def picked(self, chosen: Iterable[object]) -> Lines:
         """Return those at which something true is."""
         marks = list(chosen)
         rows, lines = list(compress(self.rows, marks)), list(compress(self.lines, marks))
         return Lines(rows, lines, ends=self.ends)
+
+
+class Records(NamedTuple):
+    """Records cut out of lines: as a column, and as a text of which each is a line."""
+
+    joined: Joined
+    text: bytes
 
 
 class Plainest(msgspec.Struct, frozen=True):
@@ -74,7 +95,7 @@ class Plainest(msgspec.Struct, frozen=True):
     opening: bytes
     name: bytes
 
-    def cut(self, all: Lines) -> Joined | None:
+    def cut(self, all: Lines) -> Records | None:
         """Return the records in lines; None if one is no such envelope.
 
         If each line is JSON, they are the records.
@@ -98,9 +119,7 @@ _PLAINEST: Final = tuple(
 _BY_OPENING: Final = {one.opening: one for one in _PLAINEST}
 
 _MARK: Final = itemgetter(2)
-_MARKED: Final = [bytes(mark) + b"\x01" + bytes(255 - mark) for mark in range(256)]
-"""What is at this place of a line tells the kinds of the plainest envelopes from one another, and
-which places of a row of such marks are one of them."""
+"""What is at this place of a line tells the kinds of the plainest envelopes from one another."""
 
 
 def plainest_of(line: bytes) -> Plainest | None:
@@ -114,30 +133,37 @@ def alike(lines: Sequence[bytes]) -> Plainest | None:
     return first if same else None
 
 
-def bare_records(all: Lines) -> Joined | None:
-    """Return lines as they are, joined with commas; None if one is not between braces."""
+def bare_records(all: Lines) -> Records | None:
+    """Return lines as they are; None if one is not between braces."""
     return _cut(all, b"{", b"}")
 
 
-def _cut(all: Lines, opening: bytes, closing: bytes) -> Joined | None:
+def _cut(all: Lines, opening: bytes, closing: bytes) -> Records | None:
     """Return what is in lines from the last brace of an opening to the first one of a closing.
 
     None if not each of them begins and ends so: put together again, they are what they were.
     """
     ending = closing + NEWLINE[: all.ends]
-    inner = list(map(itemgetter(slice(len(opening), -len(ending))), all.lines))
-    if _joined(opening, inner, closing + NEWLINE + opening, ending) != all.whole():
+    pieces = list(map(itemgetter(slice(len(opening), -len(ending))), all.lines))
+    pieces[0] = b"{" + pieces[0]
+    pieces[-1] += b"}"
+    between = (closing + NEWLINE + opening).join(pieces)
+    if not _is_made_of(all.whole(), opening[:-1], between, ending[1:]):
         return None
     shift = len(b"{},") - len(opening) - len(ending)
-    return Joined(_joined(b"{", inner, b"},{", b"}"), bounds_of(all.lines), shift)
+    bounds = array(BOUNDS, list(accumulate(all.measured(), initial=0)))
+    text = b"}\n{".join(pieces) if len(opening) > 1 else between
+    return Records(Joined(b"},{".join(pieces), bounds, shift), text)
 
 
-def _joined(first: bytes, texts: Sequence[bytes], seam: bytes, last: bytes) -> bytes:
-    """Return texts with a seam between, and what is at the ends; they are copied once."""
-    edged = [*texts]
-    edged[0] = first + edged[0]
-    edged[-1] += last
-    return seam.join(edged)
+def _is_made_of(whole: bytes, first: bytes, between: bytes, last: bytes) -> bool:
+    """Whether a text is these, one after the other; none is copied."""
+    return (
+        len(whole) == len(first) + len(between) + len(last)
+        and whole.startswith(first)
+        and whole.startswith(between, len(first))
+        and whole.endswith(last)
+    )
 
 
 def by_mark(all: Lines) -> Iterable[Lines]:
@@ -146,10 +172,12 @@ def by_mark(all: Lines) -> Iterable[Lines]:
         marks = bytes(map(_MARK, all.lines))
     except IndexError:  # a line of two bytes
         return (all,)
-    kinds = set(marks)
-    if len(kinds) < 2:
+    places: dict[int, list[int]] = {mark: [] for mark in sorted(set(marks))}
+    if len(places) < 2:
         return (all,)
-    return [all.picked(marks.translate(_MARKED[kind])) for kind in sorted(kinds)]
+    for place, mark in enumerate(marks):
+        places[mark].append(place)
+    return [all.at(some) for some in places.values()]
 
 
 def by_opening(all: Lines) -> Iterable[tuple[Plainest | None, Lines]]:

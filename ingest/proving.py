@@ -109,9 +109,15 @@ class _SoFar(msgspec.Struct):
         proven = self.proven
         if len(proven) < 2:
             return True
-        users = set[UserKey]().union(*(some.keys for some in proven))
-        slots = {some.slot for some in proven}
-        return len(slots) == len(proven) and len(users) == sum(map(len, proven))
+        if len({some.slot for some in proven}) < len(proven):
+            return False
+        *fewer, most = sorted((some.keys for some in proven), key=len)
+        users: set[UserKey] = set()
+        for keys in fewer:
+            if not users.isdisjoint(keys):
+                return False
+            users.update(keys)
+        return users.isdisjoint(most)
 
 
 class Prover:
@@ -149,7 +155,7 @@ class Prover:
 
     def _prove(self, all: Lines) -> Proof:
         so_far = _SoFar()
-        longest = max(map(len, all.lines), default=0)
+        longest = max(all.measured(), default=0)
         fit = longest - all.ends <= self._largest
         if not (fit and self._prove_together(so_far, all, longest)):
             self._prove_apart(so_far, all, longest)
@@ -176,28 +182,29 @@ class Prover:
         A shape has an external id, so none is an envelope; with a payload it may be a CDI row.
         """
         slot = self._bare
-        if slot is None or (joined := bare_records(all)) is None:
+        if slot is None or (records := bare_records(all)) is None:
             return False
         shapes = self._shapes[slot]
         shaped = None
         if not shapes.knows(_PAYLOAD):
-            shaped = shapes.proven(joined.data, len(all.lines), longest)
+            shaped = shapes.proven(records.text, len(all.lines), longest)
         if shaped is None or shapes.knows(_PAYLOAD):
             return False
-        self._accept(so_far, slot, all.rows, joined, shaped.heads, shaped.keys)
+        self._accept(so_far, slot, all.rows, records.joined, shaped.heads, shaped.keys)
         return True
 
     def _prove_apart(self, so_far: _SoFar, all: Lines, longest: int) -> None:
         """Prove what can be of lines that are not all alike, or not all right."""
-        some = all
-        if not (self._may_all_be(all, longest) and is_utf8(all.whole())):
-            all = all.without_ends()
-            some = all.picked(line and self._may_be(line) for line in all.lines)
-            if self._prove_together(so_far, some, longest):
+        if self._may_all_be(all, longest) and (alike(all.lines) is None or is_utf8(all.whole())):
+            # What a shape takes is in UTF-8: who looks at what is left looks at little.
+            all = self._prove_plainest(so_far, all, longest)
+            if is_utf8(all.whole()):
+                self._prove_odd(so_far, all)
                 return
-        odd = self._prove_plainest(so_far, some, longest)
-        if odd.rows:
-            self._prove_odd(so_far, odd)
+        all = all.without_ends()
+        some = all.picked(line and self._may_be(line) for line in all.lines)
+        if not self._prove_together(so_far, some, longest):
+            self._prove_odd(so_far, self._prove_plainest(so_far, some, longest))
 
     def _prove_plainest(self, so_far: _SoFar, all: Lines, longest: int) -> Lines:
         """Prove lines that are the plainest envelopes, of one kind each time; return the others."""
@@ -215,15 +222,16 @@ class Prover:
                     left += zip(group.rows, group.lines, strict=True)
         # In the order of the file again, for what is proven together is noted as columns.
         left.sort()
-        return Lines([row for row, _ in left], [line for _, line in left])
+        return Lines([row for row, _ in left], [line for _, line in left], ends=all.ends)
 
     def _prove_alike(self, so_far: _SoFar, plainest: Plainest, group: Lines, longest: int) -> bool:
         """Prove lines that begin alike; return whether that could be done for all together."""
         rows, lines, slot = group.rows, group.lines, plainest.slot
-        joined = plainest.cut(group)
-        if joined is None:
+        records = plainest.cut(group)
+        if records is None:
             return False
-        shaped = self._shapes[slot].proven(joined.data, len(lines), longest)
+        joined = records.joined
+        shaped = self._shapes[slot].proven(records.text, len(lines), longest)
         if shaped is not None:
             self._accept(so_far, slot, rows, joined, shaped.heads, shaped.keys)
             return True
@@ -253,6 +261,8 @@ class Prover:
 
         White space around a value is no part of it.
         """
+        if not odd.rows:
+            return
         rows, texts = odd.rows, [line.strip(JSON_SPACE) for line in odd.lines]
         if not self._are_values(texts):
             ones = [_decoded(self._value.decode, text) is not None for text in texts]
@@ -275,7 +285,7 @@ class Prover:
 
     def _may_all_be(self, all: Lines, longest: int) -> bool:
         """Whether no line is blank, and none too long."""
-        return longest - all.ends <= self._largest and min(map(len, all.lines)) > all.ends
+        return longest - all.ends <= self._largest and min(all.measured()) > all.ends
 
     def _may_be(self, line: bytes) -> bool:
         return len(line) <= self._largest and is_utf8(line)

@@ -10,13 +10,14 @@ from operator import itemgetter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.codec import dumps
 from ingest.proofs import DOUBTFUL, SURELY_SHALLOW, Proof
 from ingest.proving import Prover
 from ingest.records import KINDS, UserKey
+from tests.examples import examples
 from tests.intake_lines import GOOD, mixtures, plain
 
 
@@ -70,6 +71,37 @@ def test_an_odd_line_costs_itself_only(form: str, kind: str, odd: bytes) -> None
     lines = [plain(form, kind, n) for n in range(20)]
     lines.insert(7, odd)
     assert doubtful(prove(lines, kind)) == [7]
+
+
+def test_a_line_that_is_not_utf8_costs_itself_only_among_all_kinds() -> None:
+    """In whatever kind it is, and wherever."""
+    for kind in KINDS:
+        lines = [plain("enveloped", one, n) for n in range(9) for one in KINDS]
+        lines[17] = plain("enveloped", kind, 99).replace(b"user-99", b"\xff")
+        assert doubtful(prove(lines)) == [17]
+
+
+def test_two_envelopes_in_one_line_are_doubtful() -> None:
+    """As many of them as there are lines are not one in each."""
+    one, two = (plain("enveloped", "attributes", n) for n in (1, 2))
+    assert doubtful(prove([one + two])) == [0]
+    assert 0 in doubtful(prove([one + two, one, b'{"attributes":{"external_id":{}}}']))
+
+
+@settings(max_examples=examples(100))
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 9)), min_size=1, max_size=12))
+def test_columns_stand_for_lines_where_no_user_is_in_two_of_them(
+    some: list[tuple[str, int]],
+) -> None:
+    """A user may be in one of them as often as he likes."""
+    lines = [plain("enveloped", kind, n) for kind, n in some]
+    proof = prove(lines)
+    assert doubtful(proof) == []
+    kinds = {n: {kind for kind, one in some if one == n} for _, n in some}
+    assert bool(proof.alike) == all(len(of) == 1 for of in kinds.values())
+    assert spread(proof) == [
+        (KINDS.index(kind), plain("bare", kind, n), f"user-{n}") for kind, n in some
+    ]
 
 
 def test_kinds_and_forms_may_be_mixed() -> None:

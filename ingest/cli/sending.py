@@ -49,6 +49,7 @@ from ingest.pipeline import Driver
 from ingest.sinks.base import HttpSink, Sink
 from ingest.sources import early
 from ingest.sources.apart import Apart, pays
+from ingest.sources.arriving import arriving
 from ingest.sources.files import FileSource
 from ingest.sources.threaded import Reading, threaded
 from ingest.tolerance import TooManyBad
@@ -252,7 +253,8 @@ async def _to_its_end(
     shown = asyncio.create_task(
         Shown(pipeline, console, style=_style(options, console), total=source.total_bytes).run()
     )
-    running = asyncio.create_task(pipeline.run(threaded(reading)))
+    blocks = arriving(reading) if isinstance(reading, Apart) else threaded(reading)
+    running = asyncio.create_task(pipeline.run(blocks))
     with Signals(pipeline, running, console) as signals:
         try:
             state: str = await running

@@ -37,8 +37,6 @@ except ImportError:  # not on Windows, where pipes have the size that they have
 PIPE_BYTES: Final = 1 << 20
 """Bytes that a pipe should hold: some blocks, so that neither side waits for each."""
 
-_LENGTH_BYTES: Final = 8
-
 _SORTS: Final = (InputError, ConfigError, LocalFailure, IngestError)
 """What errors of a source are; others of them are made of more than a sentence."""
 
@@ -104,8 +102,19 @@ class Apart:
     def _tell(self, work: object) -> None:
         frames.write(self._into, pickle.dumps(work, pickle.HIGHEST_PROTOCOL))
 
+    def fileno(self) -> int:
+        """Return the descriptor to wait at where `coming` has nothing."""
+        return self._out.fileno()
+
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks of the source as it is now, once; blocks the caller."""
+        return (block for block in self.coming(wait=True) if block is not None)
+
+    def coming(self, *, wait: bool = False) -> Iterator[Block | None]:
+        """Yield the same, and None where the next one is not there yet, unless that is waited for.
+
+        The beginning may block the caller for a moment: until the process has begun.
+        """
         self._asked = True
         with self._out as out:
             if self._surveying:
@@ -116,8 +125,10 @@ class Apart:
                 self._into.close()
             except OSError:
                 raise self._ended() from None
+            if not wait:
+                os.set_blocking(out.fileno(), False)
             dropped = Counter[str]()
-            while (frame := frames.receive(out)) is not None:
+            while (frame := (yield from frames.receiving(out))) is not None:
                 found, block = frame
                 if isinstance(found, IngestError):
                     raise found

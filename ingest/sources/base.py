@@ -106,17 +106,23 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         return self.first_line + _count_lines(self.data) + len(self.oversize)
 
     def proven(self, prover: Prover) -> Block:
-        """Return the same with what is proven of its lines; as it is where there are none."""
+        """Return the same with what is proven of its lines; as it is where there are none.
+
+        Whoever cut the block need not count its lines again: it says what follows from now on.
+        """
         if self.vouched is not None or not self.data:
             return self
         text = self.data
         proof = prover.prove(self.lines()) if b"\r" in text else prover.prove_text(text)
-        if not proof.whole:
-            return msgspec.structs.replace(self, proof=proof)
         numbers = self.line_numbers or range(self.first_line, self.first_line + len(proof))
         following = self.next_line or self.first_line + len(proof) + len(self.oversize)
+        msgspec.structs.force_setattr(self, "next_line", following)
         return msgspec.structs.replace(
-            self, data=b"", line_numbers=numbers, next_line=following, proof=proof
+            self,
+            data=b"" if proof.whole else text,
+            line_numbers=numbers,
+            next_line=following,
+            proof=proof,
         )
 
     def lines(self) -> list[bytes]:
@@ -185,9 +191,9 @@ def split_blocks(
             cut = piece.rfind(NEWLINE, start, stop) + 1
             if cut:
                 data = b"".join((*begun, memoryview(piece)[start:cut]))  # copied once
-                yield Block(part, data, line, offset(size - cut))
+                yield (block := Block(part, data, line, offset(size - cut)))
                 begun, length, start = [], 0, cut
-                line += occurrences(data, NEWLINE)
+                line = block.following
             if start < stop:
                 length += stop - start
                 if length > max_line_bytes:

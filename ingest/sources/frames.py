@@ -2,6 +2,9 @@
 
 Decides how they are written: columns as they are, beside what little is left of a block. Nothing is
 encoded again, and nothing of a column is copied on the way but by the pipe. Both ends are ours.
+
+Where a pipe does not block whoever reads it, what takes a message in stops where it is empty, and
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import os
 import pickle
 from array import array
 from collections import Counter
-from collections.abc import Sequence
-from typing import IO, Final
+from collections.abc import Generator, Sequence
+from typing import IO, Final, TypeVar
 
 from ingest.errors import IngestError
 from ingest.proofs import Alike, Proof, Vouched
@@ -20,10 +23,17 @@ from ingest.records import BOUNDS, NOTHING, Joined, UserKey
 from ingest.sources.base import Block
 from ingest.userkeys import BETWEEN, Keys
 
+T = TypeVar("T")
+
 LENGTH_BYTES: Final = 8
 
 Told = Counter[str] | IngestError
 """What comes with a block, or instead of one: the cells left out so far, or what went wrong."""
+
+Frame = tuple[Told, Block | None]
+
+Steps = Generator[None, None, T]
+"""What stops wherever a pipe is empty that blocks nobody."""
 
 _Size = tuple[int, int, int, int, Sequence[UserKey]]
 """Of a column: its objects, their bytes, their shift, the bytes of its keys, and these if they
@@ -36,9 +46,8 @@ def write(pipe: IO[bytes], data: bytes) -> None:
 
 
 def read(pipe: IO[bytes]) -> bytes | None:
-    """Return the next message, None where there is none any more."""
-    head = _exactly(pipe, LENGTH_BYTES)
-    return head and _exactly(pipe, int.from_bytes(head, "big"))
+    """Return the next message, None where there is none any more; blocks the caller."""
+    return _at_once(_message(pipe))
 
 
 def send(pipe: IO[bytes], told: Told, block: Block | None) -> None:
@@ -55,18 +64,23 @@ def send(pipe: IO[bytes], told: Told, block: Block | None) -> None:
     _write(pipe, [len(rest).to_bytes(LENGTH_BYTES, "big"), rest, *parts])
 
 
-def receive(pipe: IO[bytes]) -> tuple[Told, Block | None] | None:
+def receive(pipe: IO[bytes]) -> Frame | None:
+    """Return what `receiving` does; blocks the caller."""
+    return _at_once(receiving(pipe))
+
+
+def receiving(pipe: IO[bytes]) -> Steps[Frame | None]:
     """Return what was told with a block, and the block; None where the pipe ends before."""
-    rest = read(pipe)
+    rest = yield from _message(pipe)
     if rest is None:
         return None
     told, block, sizes = pickle.loads(rest)
     for holder, size in zip(() if block is None else _holders(block), sizes, strict=True):
         count, nbytes, shift, named, left = size
         bounds = array(BOUNDS)
-        data = _exactly(pipe, nbytes)
-        ends = _exactly(pipe, (count + 1) * bounds.itemsize)
-        names = _exactly(pipe, named)
+        data = yield from _exactly(pipe, nbytes)
+        ends = yield from _exactly(pipe, (count + 1) * bounds.itemsize)
+        names = yield from _exactly(pipe, named)
         if data is None or ends is None or names is None:
             return None
         bounds.frombytes(ends)
@@ -104,15 +118,31 @@ def _write(pipe: IO[bytes], parts: Sequence[bytes | memoryview]) -> None:
             views[0] = views[0][done:]
 
 
-def _exactly(pipe: IO[bytes], size: int) -> bytes | None:
+def _message(pipe: IO[bytes]) -> Steps[bytes | None]:
+    head = yield from _exactly(pipe, LENGTH_BYTES)
+    return head and (yield from _exactly(pipe, int.from_bytes(head, "big")))
+
+
+def _exactly(pipe: IO[bytes], size: int) -> Steps[bytes | None]:
     """Return so many bytes, None where the pipe ends before."""
-    data = pipe.read(size) if size else b""
-    if len(data) == size:
-        return data
-    parts = [data]
-    size -= len(data)
-    while data and size:
-        data = pipe.read(size)
-        parts.append(data)
-        size -= len(data)
-    return None if size else b"".join(parts)
+    parts: list[bytes] = []
+    while size:
+        data: bytes | None = pipe.read(size)
+        if data is None:
+            yield
+        elif data:
+            parts.append(data)
+            size -= len(data)
+        else:
+            return None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _at_once(steps: Steps[T]) -> T:
+    """Return what comes of steps that stop nowhere."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        found: T = end.value
+        return found
+    raise BlockingIOError("a pipe that should block its reader does not")

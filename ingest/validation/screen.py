@@ -101,7 +101,7 @@ def _dashes_are_of(ids: Sequence[str], joined: bytes) -> bool:
     first = joined[: joined.find(b"}")]  # where that has more of them, others have too
     if first.count(_DASH) != ids[0].count("-"):
         return False
-    return occurrences(joined, _DASH) == "".join(ids).count("-")
+    return occurrences(joined, _DASH) == occurrences("".join(ids).encode(), _DASH)
 
 
 def _nesting_clean(joined: bytes, longest: int) -> bool:

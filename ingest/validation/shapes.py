@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType, defstruct, field
+from msgspec import Meta, UnsetType, defstruct, field
 
 from ingest.codec import DecodeError, Decoder, JSONDecodeError, is_utf8, loads, typed
 from ingest.records import ATTRIBUTES, KINDS
-from ingest.tallies import occurrences
-from ingest.validation.heads import HEADS, EventProperties, PurchaseProperties
+from ingest.validation.heads import HEADS, EventProperties, PurchaseProperties, Text, Words
 from ingest.validation.identity import MAX_EXTERNAL_ID
 from ingest.validation.problems import MAX_ELEMENTS, MAX_TEXT
 from ingest.validation.screen import LONGEST_WITH_PROPERTIES, emails_clean, may_be_late
@@ -44,8 +42,25 @@ _Scalar: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)] | float | bool
 _Any: TypeAlias = _Scalar | Annotated[list[_Scalar], Meta(max_length=MAX_ELEMENTS)] | None
 """What an attribute or a property may be without a rule that minds it, but for late dates."""
 
-_EXTERNAL_ID: Final = Annotated[str, Meta(min_length=1, max_length=MAX_EXTERNAL_ID // 4)]
-"""A character has four bytes at most."""
+_EXTERNAL_ID: Final = Annotated[str, Meta(max_length=MAX_EXTERNAL_ID // 4)]
+"""A character has four bytes at most. That none is empty is seen from all keys at once."""
+
+_EMAIL: Final = Annotated[str, Meta(max_length=MAX_TEXT)] | None
+"""None that is empty is an address."""
+
+SHORT: Final = MAX_TEXT + len(b'{"external_id":"a","b":""}')
+"""Bytes of a record in which nothing can be too long: neither a string in it, nor an array. Then
+there is no need to compare their lengths."""
+
+_ANY_SHORT: TypeAlias = str | float | bool | list[str | float | bool] | None
+_SHORT: Final[dict[Any, Any]] = {
+    _EXTERNAL_ID: str,
+    _Any: _ANY_SHORT,
+    Words | None: str | None,
+    Text | None: Annotated[str, Meta(min_length=1)] | None,
+    _EMAIL: str | None,
+}
+"""What the members of short records are read as, by what those of others are."""
 
 _OTHER_IDENTITIES: Final = frozenset({"user_alias", "braze_id"})
 _RESERVED: Final = {
@@ -54,10 +69,6 @@ _RESERVED: Final = {
 }
 _HIDDEN: Final = re.compile(rb"\\u00[23]")
 """An escaped character of those that a date may begin or end with."""
-
-_KEY: Final = attrgetter("external_id")
-_EMAIL: Final = attrgetter("email")
-_PROPERTIES: Final = attrgetter("properties")
 
 
 class _Names(msgspec.Struct):
@@ -103,31 +114,29 @@ class Shaped(msgspec.Struct, frozen=True):
 
 
 class _Shape(msgspec.Struct, frozen=True):
-    """What records of some members are decoded with, and whether there are addresses among them,
-    and properties."""
+    """What records of some members are decoded with, and short ones, and whether there are
+    addresses among them."""
 
-    decoder: Decoder[list[Any]]
+    decoder: Decoder[Any]
+    short: Decoder[Any]
     emails: bool
-    nests: bool
 
     @classmethod
     def of(cls, kind: str, names: _Names) -> _Shape:
-        head: Any = _head(kind, names)
-        nests = kind in _RESERVED and "properties" in names.members
-        return cls(typed(list[head]), "email" in names.members, nests)
+        decoder, short = (typed(_head(kind, names, short)) for short in (False, True))
+        return cls(decoder, short, "email" in names.members)
 
-    def heads(self, joined: bytes, count: int) -> list[Any] | None:
+    def heads(self, lines: bytes, count: int, longest: int) -> list[Any] | None:
         """Return the heads of records, None where they are not as many objects of these members."""
+        decoder = self.short if longest <= SHORT else self.decoder
         try:
-            heads = self.decoder.decode(b"".join((b"[", joined, b"]")))  # copied once
+            heads = decoder.decode_lines(lines)
         except (DecodeError, UnicodeDecodeError):
             return None
-        # Where every brace opens one of as many objects, none stands in a string, nor opens a
-        # member that is given twice. So the one that a text begins with opens its object, after a
-        # comma that parts two: no member is an array of objects.
-        inner = len(heads) - list(map(_PROPERTIES, heads)).count(UNSET) if self.nests else 0
-        braces = occurrences(joined, b"{")
-        return heads if len(heads) == count and braces == count + inner else None
+        # A newline is in no string. After a brace that closes one thing, and before one that opens
+        # another, it is in no object either: so none goes on from line to line, and as many objects
+        # as there are lines are one in each.
+        return heads if len(heads) == count else None
 
 
 class Shapes:
@@ -144,22 +153,21 @@ class Shapes:
         """Whether records that look alike may have such a member."""
         return member in self._names.members
 
-    def proven(self, joined: bytes, count: int, longest: int) -> Shaped | None:
+    def proven(self, lines: bytes, count: int, longest: int) -> Shaped | None:
         """Return records of which `check` finds nothing; None where that is open.
 
-        Each of them is known by its external id, and by nothing else. `joined` are `count` texts
-        with commas between, at least one, each of which begins with a brace and has at most
-        `longest` bytes. That each is one object is proven too, and that it is in UTF-8, for every
-        string is decoded.
+        Each of them is known by its external id, and by nothing else. There are `count` lines, at
+        least one, each of which begins and ends with a brace and has at most `longest` bytes. That
+        each is one object is proven too, and that it is in UTF-8, for every string is decoded.
         """
         if self._left:
             self._left -= 1
             return None
-        shaped = self._proven(joined, count, longest)
-        if shaped is None and not is_utf8(joined):
+        shaped = self._proven(lines, count, longest)
+        if shaped is None and not is_utf8(lines):
             return None  # the others of them may be tried at once
-        if shaped is None and self._learn(joined, count):
-            shaped = self._proven(joined, count, longest)
+        if shaped is None and self._learn(lines, count):
+            shaped = self._proven(lines, count, longest)
         if shaped is None:
             self._left = self._rest
             self._rest = min(2 * self._rest, LONGEST_REST)
@@ -167,24 +175,27 @@ class Shapes:
             self._rest = 1
         return shaped
 
-    def _proven(self, joined: bytes, count: int, longest: int) -> Shaped | None:
+    def _proven(self, lines: bytes, count: int, longest: int) -> Shaped | None:
         shape = self._shape
         if shape is None or longest > LONGEST_WITH_PROPERTIES:
             return None
-        heads = shape.heads(joined, count)
+        heads = shape.heads(lines, count, longest)
         if heads is None:
             return None
-        keys = list(map(_KEY, heads))
-        if self._kind == KINDS[ATTRIBUTES] and _may_be_late(joined, keys):
+        # An attribute that is always at the same place is found faster here than by `attrgetter`.
+        keys = [head.external_id for head in heads]
+        if not all(keys):
             return None
-        if shape.emails and not emails_clean(list(filter(None, map(_EMAIL, heads)))):
+        if self._kind == KINDS[ATTRIBUTES] and _may_be_late(lines, keys):
+            return None
+        if shape.emails and not emails_clean([e for h in heads if (e := h.email) is not None]):
             return None
         return Shaped(heads, keys)
 
-    def _learn(self, joined: bytes, count: int) -> bool:
+    def _learn(self, lines: bytes, count: int) -> bool:
         """Learn of records which members there are; return whether there is another shape now."""
         try:
-            records = loads(b"[%b]" % joined)
+            records = loads(b"[%b]" % lines.rstrip(b"\n").replace(b"\n", b","))
         except JSONDecodeError:
             return False
         if len(records) != count or not all(isinstance(record, dict) for record in records):
@@ -200,19 +211,19 @@ class Shapes:
         return True
 
 
-def _may_be_late(joined: bytes, ids: Sequence[str]) -> bool:
-    if b"\\" in joined:
-        return _HIDDEN.search(joined) is not None or may_be_late(joined)
-    return may_be_late(joined, ids)
+def _may_be_late(lines: bytes, ids: Sequence[str]) -> bool:
+    if b"\\" in lines:
+        return _HIDDEN.search(lines) is not None or may_be_late(lines)
+    return may_be_late(lines, ids)
 
 
-def _head(kind: str, names: _Names) -> type[Any]:
+def _head(kind: str, names: _Names, short: bool) -> type[Any]:
     """Return the head of records with these members; what it lacks of a usual head is absent."""
     known = {one.encode_name: one for one in msgspec.structs.fields(HEADS[kind])}
     types: dict[str, Any] = {name: one.type for name, one in known.items()}
-    types["external_id"] = _EXTERNAL_ID
+    types |= {"external_id": _EXTERNAL_ID, "email": _EMAIL}
     if "properties" in known:
-        types["properties"] = _properties(names.properties) | UnsetType
+        types["properties"] = _properties(names.properties, short) | UnsetType
     required = {"external_id"} | {name for name, one in known.items() if one.required}
     fields: list[Any] = []
     for at, name in enumerate(names.members | dict.fromkeys(sorted(required))):
@@ -222,7 +233,8 @@ def _head(kind: str, names: _Names) -> type[Any]:
             told = field(name=name)
         else:
             told = field(name=name, default=None if one is None else one.default)
-        fields.append((attribute, types.get(name, _Any), told))
+        one_type = types.get(name, _Any)
+        fields.append((attribute, _SHORT.get(one_type, one_type) if short else one_type, told))
     given = {attribute for attribute, _, _ in fields}
     absent = {one.name: one.default for one in known.values() if one.name not in given}
     return defstruct(
@@ -230,8 +242,9 @@ def _head(kind: str, names: _Names) -> type[Any]:
     )
 
 
-def _properties(names: Iterable[str]) -> Any:
+def _properties(names: Iterable[str], short: bool) -> Any:
+    value: Any = _ANY_SHORT if short else _Any
     fields = [
-        (f"member_{at}", _Any, field(name=name, default=None)) for at, name in enumerate(names)
+        (f"member_{at}", value, field(name=name, default=None)) for at, name in enumerate(names)
     ]
     return defstruct("Properties", fields, gc=False, forbid_unknown_fields=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, cycle, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +57,24 @@ def test_a_block_is_proven_as_its_lines_are(texts: list[bytes], end: bytes, last
     assert list(known.numbers()) == list(block.numbers())
     assert known.following == block.following
     assert known.data == (b"" if proof.whole else block.data)
+
+
+@given(PROVABLE, st.lists(st.integers(0, 600)), st.lists(st.booleans(), min_size=1))
+def test_a_source_goes_on_where_a_proof_ends(
+    texts: list[bytes], cuts: list[int], proven: list[bool]
+) -> None:
+    """Whether a block is proven before the next one is asked for changes nothing of that."""
+    text = b"\n".join(texts)
+    at = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    pieces = [text[start:stop] for start, stop in pairwise(at)]
+    prover = Prover(None, largest=4_000_000, update_existing_only=False)
+    numbers: list[int] = []
+    for block, prove in zip(split_blocks(pieces, 0), cycle(proven), strict=False):
+        known = block.proven(prover) if prove else block
+        numbers += known.numbers()
+        assert known.following == block.following == numbers[-1] + 1
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) == len(numbered(text))
 
 
 @given(pieces_of_text(), st.integers(1, 40))

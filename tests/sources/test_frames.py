@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -104,6 +105,40 @@ def test_a_frame_that_breaks_off_is_none(tmp_path: Path, without: int) -> None:
         frames.send(into, Counter(), block_of(Proof.of_all([alike])))
     path.write_bytes(path.read_bytes()[:-without])
     with path.open("rb", buffering=0) as out:
+        assert frames.receive(out) is None
+
+
+@given(rows, st.lists(st.integers(0, 400), max_size=6))
+def test_a_pipe_that_is_empty_for_a_while(
+    some: list[tuple[bytes, UserKey]], cuts: list[int]
+) -> None:
+    """What takes a block in stops there, and goes on where it was; at the end there is none."""
+    fragments, keys = [one for one, _ in some], [key for _, key in some]
+    alike = Alike(1, range(len(some)), Joined.of(fragments), keys)
+    with tempfile.TemporaryFile("w+b", buffering=0) as file:
+        frames.send(file, Counter(a=1), block_of(Proof.of_all([alike])))
+        file.seek(0)
+        whole = file.read()
+    from_here, to_there = os.pipe()
+    os.set_blocking(from_here, False)
+    with open(from_here, "rb", buffering=0) as out:
+        taking = frames.receiving(out)
+        with open(to_there, "wb", buffering=0) as into:
+            assert next(taking, into) is None
+            at = 0
+            for cut in sorted({min(cut, len(whole) - 1) for cut in cuts}):
+                into.write(whole[at:cut])
+                at = cut
+                assert next(taking, into) is None
+            into.write(whole[at:])
+            with pytest.raises(StopIteration) as end:
+                next(taking)
+            told, block = end.value.value
+            assert told == Counter(a=1)
+            [there] = block.proof.alike
+            assert (list(there.fragments), list(there.keys)) == (fragments, keys)
+            with pytest.raises(BlockingIOError):
+                frames.receive(out)
         assert frames.receive(out) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from ingest.codec import dumps, loads, typed
 from ingest.records import KINDS
 from ingest.validation import HEADS, Problem, Shapes, check, identity
+from ingest.validation.problems import MAX_TEXT
 from ingest.validation.screen import LONGEST_WITH_PROPERTIES
-from ingest.validation.shapes import LONGEST_REST, MOST_MEMBERS
+from ingest.validation.shapes import LONGEST_REST, MOST_MEMBERS, SHORT
 from tests.examples import examples
 
 ID = {"external_id": "user-17"}
@@ -83,7 +85,7 @@ def encoded(draw: st.DrawFn, kind: str) -> bytes:
 
 def proven(shapes: Shapes, texts: list[bytes]) -> Any:
     """Return the heads of some texts, if shapes prove them."""
-    shaped = shapes.proven(b",".join(texts), len(texts), max(map(len, texts)))
+    shaped = shapes.proven(b"\n".join(texts), len(texts), max(map(len, texts)))
     if shaped is None:
         return None
     assert shaped.keys == [head.external_id for head in shaped.heads]
@@ -124,6 +126,26 @@ def test_texts_that_are_no_objects_each_are_not_proven(kind: str, data: st.DataO
     shapes = Shapes(kind)
     proven(shapes, [dumps(TYPICAL[kind] | {"plan": "a"})])
     if proven(shapes, texts) is not None:
+        assert all(isinstance(loads(text), dict) for text in texts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=examples(300), deadline=None)
+@given(data=st.data())
+def test_objects_end_where_their_lines_do(kind: str, data: st.DataObject) -> None:
+    """However objects and pieces of them are spread over lines between braces."""
+    odd = TYPICAL[kind] | {"plan": "}{"}
+    pieces = (dumps(TYPICAL[kind]), dumps(odd), dumps(BASES[kind])[:-1] + b',"properties":', b"{}}")
+    seams = st.sampled_from((b"", b"", b" ", b",", b"\r"))
+    some = data.draw(st.lists(st.tuples(st.sampled_from(pieces), seams), min_size=1, max_size=6))
+    whole = b"".join(piece + seam for piece, seam in some)
+    cuts = [at for at in range(1, len(whole)) if whole[at - 1 : at + 1] == b"}{"]
+    kept = data.draw(st.sets(st.sampled_from(cuts))) if cuts else set()
+    edges = [0, *sorted(kept), len(whole)]
+    texts = [whole[start:stop] for start, stop in pairwise(edges)]
+    shapes = Shapes(kind)
+    proven(shapes, [dumps(TYPICAL[kind] | {"plan": "a", "properties": {}})])
+    if texts[-1].endswith(b"}") and proven(shapes, texts) is not None:
         assert all(isinstance(loads(text), dict) for text in texts)
 
 
@@ -242,6 +264,46 @@ def test_what_is_not_utf8_is_not_proven(kind: str, bad: bytes) -> None:
         assert proven(Shapes(kind), [one]) is None
         assert proven(shapes, [good]) is not None
         assert proven(shapes, [one]) is None
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(
+    st.sampled_from(("b", "plan", "email", "phone", "first_name", "app_id", "external_id", "name")),
+    st.sampled_from(("x", "\n", "é")),
+    st.integers(200, 260),
+    st.booleans(),
+    st.sampled_from(KINDS),
+)
+def test_nothing_is_too_long_where_lengths_are_not_compared(
+    name: str, letter: str, count: int, listed: bool, kind: str
+) -> None:
+    """A record with a string that is too long is longer than what is called short."""
+    text = letter * count + ("@x" if name == "email" else "")
+    for where in ({name: text}, {"properties": {name: text}}):
+        record = {**BASES[kind], "external_id": "a"} | where
+        if listed and name == "b":
+            record |= {name: [text]}
+        if (heads := proven(Shapes(kind), [dumps(record)])) is not None:
+            assert check(kind, record) == []
+            assert identity(record, kind) == heads[0].external_id
+
+
+def test_the_shortest_record_of_a_string_that_is_too_long_is_not_short() -> None:
+    """The bound is one byte below it, and the longest good string is within."""
+    good, bad = ({"external_id": "a", "b": "x" * size} for size in (MAX_TEXT, MAX_TEXT + 1))
+    assert len(dumps(good)) == SHORT == len(dumps(bad)) - 1
+    assert proven(Shapes("attributes"), [dumps(good)]) is not None
+    assert proven(Shapes("attributes"), [dumps(bad)]) is None
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("bad", [{"external_id": ""}, {"email": ""}, {"phone": ""}])
+def test_what_is_empty_and_may_not_be_is_not_proven(bad: dict[str, str], long: bool) -> None:
+    """Neither in short records nor in long ones, alone or among others."""
+    good = {**ID, "email": "a@b.c", "phone": "1"} | ({"a": "x" * 250, "b": "y"} if long else {})
+    shapes = Shapes("attributes")
+    assert proven(shapes, [dumps(good)] * 3) is not None
+    assert proven(shapes, [dumps(good), dumps(good | bad), dumps(good)]) is None
 
 
 def test_a_shape_knows_its_members() -> None:
