@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -14,6 +16,7 @@ from ingest.codec import dumps, loads
 from ingest.errors import InputError, LocalFailure
 from ingest.sources import kafka_letters
 from ingest.sources.kafka_letters import AGAIN_SECONDS, AT_ONCE, KafkaDeadLetters
+from ingest.sources.kafka_talk import Heard
 from ingest.watermarks import Commit
 from tests.sources.test_kafka_session import EVERY, KEY, Far, messages, taken
 from tests.virtual_clock import run
@@ -22,6 +25,16 @@ errors: Any = pytest.importorskip("aiokafka.errors", reason="the extra 'kafka' i
 
 HOUR: Final = 3600.0
 ROUND_TRIP: Final = 0.01
+
+
+@pytest.fixture(autouse=True)
+def _nobody_listens_afterwards() -> Iterator[None]:
+    """Some of these letters are never closed; the log of the client is everybody's."""
+    yield
+    log = logging.getLogger("aiokafka")
+    for one in [handler for handler in log.handlers if isinstance(handler, Heard)]:
+        log.removeHandler(one)
+    log.propagate = True
 
 
 class Producer:
