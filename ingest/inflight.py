@@ -116,11 +116,11 @@ class Fixed:
 class InFlight:
     """Adaptive: what the rate needs, unless the destination shows that it is too much.
 
-    `rate` is requests a second that the budgets let go (where requests cost more than 1, of such a
-    size as they have now; inf if nothing limits them); set it again whenever that changes.
+    `most` bounds the number, whatever the rate needs.
     """
 
     def __init__(self, rate: float = math.inf, *, most: int = MOST) -> None:
+        self._credit = 0.0  # 429s that may come and cut nothing
         self.rate = rate
         self.most = most
         self._limit: float = min(FIRST, most)
@@ -128,7 +128,6 @@ class InFlight:
         self._had = 0.0  # what was borne before it was cut
         self._centre: float | None = None  # when the curve is back there; None before it began
         self._caution = 1.0
-        self._credit = 0.0  # 429s that may come and cut nothing
         self.out = 0
         """Attempts that are not answered."""
         self._successes = 0
@@ -150,6 +149,23 @@ class InFlight:
         self._round_began = -math.inf
         self._rounds = 0
         self._flow = 0.0  # answers a second in the last round
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that the budgets let go; set it again whenever that changes.
+
+        Where requests cost more than 1, of such a size as they have now; inf if nothing limits
+        them.
+        """
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._rate = rate
+        # None where no rate tells how many are normal.
+        self._strays = STRAYING * STRAY * min(FASTEST, rate) if math.isfinite(rate) else 0.0
+        if self._credit > self._strays:
+            self._credit = self._strays
 
     def allowed(self, now: float) -> int:
         """Return how many requests may be in flight, at least 1."""
@@ -175,7 +191,8 @@ class InFlight:
                 self._cut(now, self._limit * FACTORS[verdict], self._limit)
             return
         self._ok_since_cut = True
-        self._credit = min(self._credit + STRAY, self._strays)
+        if self._credit < self._strays:
+            self._credit = min(self._credit + STRAY, self._strays)
         self._measure(now, rtt, fresh, was_out)
         self._successes += 1
         if self._successes == 1 and math.isfinite(self.rate):
@@ -194,16 +211,11 @@ class InFlight:
         """Return what the rate needs, at least `FIRST`, at most what was allowed."""
         if self._smoothed is None:
             return self.most
-        if self.rate == math.inf:
+        if self._rate == math.inf:
             return min(self.most, UNPACED)
         rtt = min(self._smoothed, SLOW * self.least_rtt)
-        needed = min(FASTEST, self.rate) * (rtt * HEADROOM + LATE)
+        needed = min(FASTEST, self._rate) * (rtt * HEADROOM + LATE)
         return min(self.most, max(FIRST, math.ceil(needed)))
-
-    @property
-    def _strays(self) -> float:
-        """How many 429s may stray at once: none where no rate tells how many are normal."""
-        return STRAYING * STRAY * min(FASTEST, self.rate) if math.isfinite(self.rate) else 0.0
 
     def _strayed(self) -> bool:
         """Whether a 429 is one of those that stray over the edge of a window: few among many."""
@@ -247,17 +259,14 @@ class InFlight:
             self._span_ends = now + max(MEMORY, MEMORY_TRIPS * rtt)
         if not fresh and self._smoothed is not None:
             return
-        theirs = rtt
-        for late_at, late in reversed(self._stalls):
-            if late_at <= now - rtt:
-                break
-            theirs -= late
-        theirs = max(theirs, min(rtt, self.least_rtt))  # not all of it need have waited for us
+        stalled = self._stalls and self._stalls[-1][0] > now - rtt
+        theirs = self._without_stalls(now, rtt) if stalled else rtt
         if self._smoothed is None:
             self._smoothed, self._theirs = rtt, theirs
-        most, weight = LATEST * self.least_rtt, min(SMOOTHING, A_ROUND / max(1, was_out))
-        self._smoothed += (min(rtt, most) - self._smoothed) * weight
-        self._theirs += (min(theirs, most) - self._theirs) * weight
+        most = LATEST * self.least_rtt
+        weight = A_ROUND / was_out if was_out * SMOOTHING > A_ROUND else SMOOTHING
+        self._smoothed += ((rtt if rtt < most else most) - self._smoothed) * weight
+        self._theirs += ((theirs if theirs < most else most) - self._theirs) * weight
         self._round.append(theirs)  # all of it: a link may have become slower
         if len(self._round) >= self._round_size:
             if self._rounds:  # the first answers of all are the fast ones of those in flight
@@ -267,6 +276,15 @@ class InFlight:
             self._flow = len(self._round) / max(now - self._round_began, EARLIEST)
             self._round_size, self._round_began = max(FIRST, was_out), now
             self._round.clear()
+
+    def _without_stalls(self, now: float, rtt: float) -> float:
+        """Return what a round trip took beside the times in which our own loop was late."""
+        theirs = rtt
+        for late_at, late in reversed(self._stalls):
+            if late_at <= now - rtt:
+                break
+            theirs -= late
+        return max(theirs, min(rtt, self.least_rtt))  # not all of it need have waited for us
 
     def _learn(self, last: float, present: float) -> None:
         """Note the least round trips of the last span, and of the present one."""

@@ -16,11 +16,15 @@ from ingest.records import UserKey
 
 
 def _by_text(keys: Iterable[UserKey]) -> list[Any]:
-    return sorted(keys)
+    return list(keys)
 
 
 def _by_length(keys: Iterable[UserKey]) -> list[Any]:
-    return sorted((len(key), key) for key in keys)
+    return [(len(key), key) for key in keys]
+
+
+def _rises(keys: list[Any]) -> bool:
+    return all(map(lt, keys, islice(keys, 1, None)))
 
 
 _ORDERS: Final = (_by_text, _by_length)
@@ -70,6 +74,9 @@ class Rising:
         """Return the keys of a block, sorted; None if two are the same, or cannot be compared."""
         try:
             keys = self._orders[0](chain.from_iterable(columns))
-            return keys if all(map(lt, keys, islice(keys, 1, None))) else None
+            if _rises(keys):
+                return keys
+            keys.sort()  # of kinds that take turns each rises by itself
+            return keys if _rises(keys) else None
         except TypeError:  # an id and an alias
             return None

@@ -278,6 +278,8 @@ class Destination(msgspec.Struct, frozen=True):
 
 def _request_id(text: str, secrets: Sequence[str]) -> str:
     """Return a destination's name of a request, quoted; one that looks like any is fit as it is."""
+    if not text:
+        return text  # as most of them
     if _PLAIN_ID.fullmatch(text):
         lower = text.lower()
         if not any(secret.lower() in lower for secret in secrets):

@@ -21,6 +21,7 @@ from ingest.errors import IngestError
 from ingest.proofs import Alike, Proof, Vouched
 from ingest.records import BOUNDS, NOTHING, Joined, UserKey
 from ingest.sources.base import Block
+from ingest.tallies import occurrences
 from ingest.userkeys import BETWEEN, Keys
 
 T = TypeVar("T")
@@ -101,9 +102,9 @@ def _holders(block: Block) -> Sequence[Vouched | Alike | Proof]:
 def _names(keys: Sequence[UserKey]) -> bytes | None:
     """Return keys as one text, None where they cannot be told apart in it."""
     with contextlib.suppress(TypeError, UnicodeEncodeError):  # some are no text
-        text = BETWEEN.join(keys)  # type: ignore[arg-type]  # it finds out
-        if keys and text.count(BETWEEN) == len(keys) - 1:
-            return text.encode()
+        text = BETWEEN.join(keys).encode()  # type: ignore[arg-type]  # it finds out
+        if keys and occurrences(text, BETWEEN.encode()) == len(keys) - 1:
+            return text
     return None
 
 
