@@ -69,8 +69,9 @@ class Connection(asyncio.Protocol):
     @property
     def ready(self) -> bool:
         """Whether a request may go out on it."""
-        closing = self._transport.is_closing() or self._raw.is_closing()
-        return self._waiter is None and not closing
+        if self._waiter is not None or self._transport.is_closing():
+            return False
+        return self._raw is self._transport or not self._raw.is_closing()
 
     @property
     def made(self) -> bool:
