@@ -1,8 +1,9 @@
 """The one driver that waits: from blocks of lines to settled records.
 
-Three kinds of task share one loop. The reader takes blocks in while the byte budget allows. The
-dispatcher waits for a place, for work and for a permit, in this order, and launches one delivery
-per request. A delivery sends, asks the core what becomes of the records, and settles them.
+The reader takes blocks in while the byte budget allows. The dispatcher waits for a place, for work
+and for a permit, in this order, and launches a request, or as many full ones as may go at once.
+They are sent when their notes are durable. The answers of a turn of the loop are concluded
+together: the core is asked what becomes of the records, and they are settled.
 
 Everything that is decided here is when to wait; what to do is decided in the core.
 """
@@ -433,6 +434,7 @@ class Driver:
         """Launch full requests of fresh records that may all go at once; return whether any did.
 
         What each of them costs beside its bytes is paid once for all, where a destination is fast.
+        None of them is a probe.
         """
         if room < 2 or self._health.breaker.open:
             return False
