@@ -509,7 +509,7 @@ class Driver:
         [case] = self._deliveries.pop(reply)
         if reply.cancelled():
             self.requests_in_flight -= 1
-            self._abandon(case)
+            self._minded(self._abandon, case)
             return
         try:
             answer = self._prompt.answer(case.batch, reply.result())
