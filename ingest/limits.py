@@ -140,7 +140,8 @@ class Budget:
         self._own = [(meter_of(limit, arrival_slack), limit) for limit in self.limits]
         self._meters = [meter for meter, _ in self._own]
         self._peak = peak_rate(self.limits)
-        windows = (meter for meter in self._meters if isinstance(meter, Window))
+        windows = [meter for meter in self._meters if isinstance(meter, Window)]
+        self._windows_alone = len(windows) == len(self._meters)
         self._shortest = min(windows, key=lambda window: window.period, default=None)
         self._known = self._vouched = vouched
         self._learner = Learner()
@@ -192,9 +193,11 @@ class Budget:
     def free_for(self, now: float, count: int, in_flight: int) -> bool:
         """Whether so many requests that cost 1 may go at this moment, one after the other.
 
-        May be too strict: a learned rate is asked for each.
+        May be too strict: only of windows it is known without asking for each.
         """
-        return self._learned is None and not self.delay(now, count, in_flight=in_flight + count - 1)
+        if self._learned is not None or not self._windows_alone:
+            return False
+        return not self.delay(now, count, in_flight=in_flight + count - 1)
 
     def spend(self, now: float, cost: float = 1) -> None:
         """Enter a request as sent, or several."""

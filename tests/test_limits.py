@@ -314,6 +314,24 @@ def test_a_full_bucket_grants_its_whole_burst_in_spite_of_the_slack() -> None:
     assert meter.delay(0.0, 1001) == math.inf
 
 
+@given(LIMITS, st.sampled_from([0.0, SLACK]), st.data())
+def test_several_may_go_where_each_of_them_may(
+    limits: list[RateLimit], slack: float, data: st.DataObject
+) -> None:
+    """Asked for together, no more go than one by one, whatever went before."""
+    budget = Budget(limits, arrival_slack=slack, vouched=data.draw(st.booleans()))
+    now = 0.0
+    for _ in range(data.draw(st.integers(1, 5))):
+        now += data.draw(st.floats(0, 5))
+        count, flying = data.draw(st.integers(1, 30)), data.draw(st.integers(0, 20))
+        if budget.free_for(now, count, flying):
+            for behind in range(count):
+                assert budget.delay(now, 1, in_flight=flying + behind) == 0.0
+                budget.spend(now)
+        else:
+            budget.spend(now, data.draw(st.integers(1, 3)))
+
+
 @given(LIMITS, st.sampled_from([0.0, SLACK]))
 def test_what_a_request_may_cost_goes_and_more_does_not(
     limits: list[RateLimit], slack: float
