@@ -110,7 +110,7 @@ class Driver:
         self.requests_in_flight = 0
         self._sink = sink
         # One that delivers in its own way is let do so.
-        plain = isinstance(sink, HttpSink) and type(sink).deliver is HttpSink.deliver
+        plain = getattr(sink.deliver, "__func__", None) is HttpSink.deliver
         self._prompt = cast(HttpSink, sink) if plain else None
         self.ledger = ledger
         self.ladder = ladder
@@ -444,7 +444,11 @@ class Driver:
             return False
         self._noting.note_all([case.batch for case in cases], room - len(cases))
         granted = await self._throttle.at_once(1, self.requests_in_flight, len(cases))
-        assert granted is not None  # as it said just now
+        if granted is None:  # a turn that was left over has ended just now
+            for case in cases:
+                self._noting.withdraw(case.batch)
+                self._agenda.put_back(case, self._clock())
+            return False
         for case in cases:
             case.granted_at = granted
         if self._agenda.reader_waits and not self._agenda.enough:

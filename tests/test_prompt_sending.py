@@ -3,51 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from ingest.balance import Balance
+from ingest.errors import LocalFailure
 from ingest.inflight import Fixed
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger, Named
 from ingest.limits import Budget
 from ingest.outcomes import Reply
-from ingest.pipeline import Driver
+from ingest.pipeline import Driver, DriverSettings
 from ingest.profiles import Caps, CapsLadder
 from ingest.records import Batch
-from ingest.sinks.base import Answer, HttpSink
+from ingest.retry import RetryPolicy
+from ingest.sinks.base import Answer, Sink
 from ingest.sinks.braze import BrazeSink
+from ingest.sinks.memory import MemorySink
 from ingest.sources.base import Block, split_blocks
-from ingest.state.dead_letters import DeadLetterFile
+from ingest.state.dead_letters import DeadLetter, DeadLetterFile
 from ingest.state.identity import RunIdentity
 from ingest.state.journal import Journal
 from ingest.throttle import Throttle
-from tests.driving import attributes
+from tests.driving import attributes, event
 from tests.sinks.raw_server import RawServer, Talk, http, read_request, serving
 
 IN_FLIGHT = 4
 SIZE = 10
 TAKEN = http(201, b'{"message":"success"}')
 LINES = [attributes(f"u{n}", n) for n in range(50 * SIZE)]
+EVENTS = [event(f"u{n}", n) for n in range(50 * SIZE)]
 
 
-def driver(sink: HttpSink, letters: DeadLetterFile) -> Driver:
+def driver(
+    sink: Sink,
+    letters: DeadLetterFile,
+    throttle: Throttle | None = None,
+    policy: RetryPolicy | None = None,
+) -> Driver:
     """Return a pipeline to a sink, a few requests at a time."""
     return Driver(
         sink,
         intake=Intake(IntakeRules()),
         ladder=CapsLadder((Caps((SIZE,) * 3, SIZE, 100_000),)),
-        throttle=Throttle(Budget(())),
+        throttle=throttle or Throttle(Budget(())),
         in_flight=Fixed(IN_FLIGHT),
         ledger=Ledger(letters, kinds=sink.endpoint.kinds, places=Named(lambda part: "in")),
+        settings=DriverSettings(policy=policy or RetryPolicy()),
     )
 
 
-async def blocks() -> AsyncIterator[Block]:
+async def blocks(lines: Sequence[bytes] = LINES) -> AsyncIterator[Block]:
     """Yield the lines."""
-    for block in split_blocks((b"\n".join(LINES),), 0):
+    for block in split_blocks((b"\n".join(lines),), 0):
         yield block
 
 
@@ -124,6 +134,43 @@ async def test_what_is_in_flight_when_a_run_is_cancelled_is_in_doubt(
     assert delivered == IN_FLIGHT * answers * SIZE
     assert doubtful == balance.records_sent - delivered == IN_FLIGHT * SIZE
     assert balance.columns()["pending"] == balance.columns()["read"] - delivered
+
+
+@pytest.mark.asyncio
+async def test_a_permit_for_several_may_come_to_nothing(tmp_path: Path) -> None:
+    """Then they go one by one, and each of them once."""
+
+    class Fickle(Throttle):
+        async def at_once(self, cost: float, in_flight: int, count: int = 1) -> float | None:
+            return None if count > 1 else await super().at_once(cost, in_flight)
+
+    sink = MemorySink()
+    pipeline = driver(sink, DeadLetterFile(tmp_path / "letters", run="r"), Fickle(Budget(())))
+    assert await pipeline.run(blocks()) == "finished"
+    assert sum(map(len, sink.delivered)) == pipeline.balance.records_sent == len(LINES)
+    assert pipeline.requests_in_flight == pipeline.queued_records == 0
+
+
+@pytest.mark.asyncio
+async def test_what_a_cancelled_run_cannot_write_is_told(tmp_path: Path) -> None:
+    """What may have arrived is held by a letter; without room for it the run says so."""
+
+    class Full(DeadLetterFile):
+        def write(self, letters: list[DeadLetter], now: float) -> list[int | None]:
+            raise LocalFailure("the disk is full")
+
+    async with serving(lambda server: silent_after(1)) as server:
+        sink = BrazeSink(server.url, "key")
+        policy = RetryPolicy(hold_unanswered=frozenset((0, 1, 2)))
+        pipeline = driver(sink, Full(tmp_path / "letters", run="r"), policy=policy)
+        running = asyncio.create_task(pipeline.run(blocks(EVENTS)))
+        while pipeline.balance.requests < 2 * IN_FLIGHT:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # no event tells
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await sink.aclose()
+    assert (pipeline.state, str(pipeline.error)) == ("halted", "the disk is full")
 
 
 @pytest.mark.asyncio
