@@ -23,7 +23,7 @@ from collections.abc import (
     Sequence,
 )
 from itertools import groupby
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -56,6 +56,10 @@ from ingest.state.recording import Recording
 from ingest.taken import Refusal
 from ingest.throttle import Throttle
 from ingest.tolerance import Tolerance, TooManyBad
+
+PROBE_PATIENCE: Final = 1.0
+"""Seconds for which a probe of caps is waited for once `FIRST` requests are out, it included: what
+goes beside it is smaller than it need be. One that takes longer may be lost."""
 
 State = Literal["running", "finished", "interrupted", "halted"]
 
@@ -145,6 +149,7 @@ class Driver:
         )
         self._health = Health(sink.host, ladder, patient=settings.patient)
         self._hearing = Hearing(self.balance, self._health, throttle, in_flight, observer)
+        self._probed_at, self._beside_probe = 0.0, 0
         self._permit_timeout: asyncio.Timeout | None = None
         self._crash: BaseException | None = None
         self._acks = acks
@@ -347,6 +352,10 @@ class Driver:
             allowed = self._in_flight.allowed(now)
             if self.ladder.probing:
                 allowed = min(allowed, FIRST)  # the rest is packed better once it is answered
+                patience = self._probed_at + PROBE_PATIENCE - now
+                if self._beside_probe >= FIRST - 1 and patience > 0:
+                    await self._pause(patience, "answers")
+                    continue
             if self.requests_in_flight >= allowed:
                 await self._pause(None, "answers")
                 continue
@@ -375,11 +384,20 @@ class Driver:
                 self._noting.withdraw(case.batch)
                 raise
             if granted:
-                self._health.sent(case.batch)
+                self._note_probe(case)
                 self._launch((case,))
             else:
                 self._noting.withdraw(case.batch)
                 self._agenda.put_back(case, now)
+
+    def _note_probe(self, case: Case) -> None:
+        """Tell whether a request is the probe of caps or of an outage, or goes beside one."""
+        beside = self.ladder.probing
+        self._health.sent(case.batch)
+        if beside:
+            self._beside_probe += 1
+        elif self.ladder.probing:
+            self._probed_at, self._beside_probe = self._clock(), 0
 
     async def _pause(self, seconds: float | None, why: str) -> None:
         """Wait until something changed, or for so many seconds."""

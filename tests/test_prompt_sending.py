@@ -10,7 +10,7 @@ import pytest
 
 from ingest.balance import Balance
 from ingest.errors import LocalFailure
-from ingest.inflight import Fixed
+from ingest.inflight import FIRST, Fixed
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger, Named
 from ingest.limits import Budget
@@ -29,6 +29,7 @@ from ingest.state.journal import Journal
 from ingest.throttle import Throttle
 from tests.driving import attributes, event
 from tests.sinks.raw_server import RawServer, Talk, http, read_request, serving
+from tests.virtual_clock import run
 
 IN_FLIGHT = 4
 SIZE = 10
@@ -110,10 +111,10 @@ async def test_what_is_in_flight_when_a_run_is_cancelled_is_in_doubt(
         with Journal(tmp_path, power_safe=False) as journal:
             letters = DeadLetterFile(tmp_path / "letters", run="r")
             pipeline = driver(sink, letters)
-            run = journal.begin(
+            begun = journal.begin(
                 identity, name="r", hash_of=lambda salt: "same", letters=letters, now=1.0
             )
-            async with journal.record(run, pipeline.balance, letters) as recording:
+            async with journal.record(begun, pipeline.balance, letters) as recording:
                 pipeline.keep(recording)
                 running = asyncio.create_task(pipeline.run(blocks()))
                 while pipeline.balance.requests < IN_FLIGHT * (answers + 1):  # noqa: ASYNC110
@@ -149,6 +150,38 @@ async def test_a_permit_for_several_may_come_to_nothing(tmp_path: Path) -> None:
     assert await pipeline.run(blocks()) == "finished"
     assert sum(map(len, sink.delivered)) == pipeline.balance.records_sent == len(LINES)
     assert pipeline.requests_in_flight == pipeline.queued_records == 0
+
+
+@pytest.mark.parametrize(("seconds", "beside"), [(0.5, FIRST - 1), (1.5, 28)])
+def test_a_slow_probe_is_waited_for(seconds: float, beside: int, tmp_path: Path) -> None:
+    """What goes beside it is small: places that are free again stay so, but not for ever."""
+    sizes: list[int] = []
+
+    class Slow(MemorySink):
+        async def deliver(self, batch: Batch) -> Answer:
+            sizes.append(len(batch))
+            await asyncio.sleep(seconds if len(sizes) == 1 else 0.2)
+            return await super().deliver(batch)
+
+    async def main() -> None:
+        sink = Slow()
+        ladder = CapsLadder((Caps((SIZE,) * 3, SIZE, 100_000), Caps((2,) * 3, 2, 100_000)))
+        letters = DeadLetterFile(tmp_path / "letters", run="r")
+        clock = asyncio.get_running_loop().time
+        pipeline = Driver(
+            sink,
+            intake=Intake(IntakeRules()),
+            ladder=ladder,
+            throttle=Throttle(Budget(()), clock=clock),
+            in_flight=Fixed(20),
+            ledger=Ledger(letters, kinds=sink.endpoint.kinds, places=Named(lambda part: "in")),
+            clock=clock,
+        )
+        assert await pipeline.run(blocks()) == "finished"
+
+    run(main())
+    assert sizes[0] == SIZE
+    assert sizes.count(2) == beside
 
 
 @pytest.mark.asyncio
