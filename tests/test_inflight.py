@@ -285,3 +285,15 @@ def test_a_rate_below_one_a_second_still_uses_the_first_few() -> None:
         control.sent(float(step))
         control.answered(step + 1.0, 1.0, "ok")
     assert control.allowed(21.0) == FIRST
+
+
+def test_a_stall_from_before_a_request_excuses_nothing() -> None:
+    """Only those count that came while it was on its way."""
+    once, twice = InFlight(1_000.0), InFlight(1_000.0)
+    twice.stalled(0.5, 0.05)
+    for control in (once, twice):
+        control.stalled(10.0, 0.05)
+        for at in range(3):
+            control.sent(9.9)
+            control.answered(10.01 + at / 1_000, 0.1, "ok")
+    assert vars(once) | {"_stalls": None} == vars(twice) | {"_stalls": None}
