@@ -105,6 +105,7 @@ async def test_what_is_in_flight_when_a_run_is_cancelled_is_in_doubt(
     answers: int, tmp_path: Path
 ) -> None:
     """On connections that rested, and on new ones: all that was sent and not answered."""
+    expected = IN_FLIGHT * (answers + 1)
     async with serving(lambda server: silent_after(answers)) as server:
         sink = BrazeSink(server.url, "key")
         identity = RunIdentity((), {}, "braze", "braze")
@@ -117,8 +118,8 @@ async def test_what_is_in_flight_when_a_run_is_cancelled_is_in_doubt(
             async with journal.record(begun, pipeline.balance, letters) as recording:
                 pipeline.keep(recording)
                 running = asyncio.create_task(pipeline.run(blocks()))
-                while pipeline.balance.requests < IN_FLIGHT * (answers + 1):  # noqa: ASYNC110
-                    await asyncio.sleep(0)  # no event tells
+                while pipeline.balance.requests < expected:  # noqa: ASYNC110  # no event tells
+                    await asyncio.sleep(0)
                 running.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await running
@@ -197,8 +198,8 @@ async def test_what_a_cancelled_run_cannot_write_is_told(tmp_path: Path) -> None
         policy = RetryPolicy(hold_unanswered=frozenset((0, 1, 2)))
         pipeline = driver(sink, Full(tmp_path / "letters", run="r"), policy=policy)
         running = asyncio.create_task(pipeline.run(blocks(EVENTS)))
-        while pipeline.balance.requests < 2 * IN_FLIGHT:  # noqa: ASYNC110
-            await asyncio.sleep(0)  # no event tells
+        while pipeline.balance.requests < 2 * IN_FLIGHT:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
