@@ -1,17 +1,18 @@
 """What the pipeline tells the journal, and in which order: the driver beside the ledger.
 
-Laws 9 and 10 live here. A batch is noted before it is sent, and sent only once the note is durable;
-what becomes of it is noted in the same stretch as the ledger writes it down, with no wait between.
-Groups of the journal commit in order, so that a durable note means that all settlements before it
-are durable too. Without a journal everything here is nothing.
+Laws 9 and 10 live here. A batch is sent only once its note is written where a kill leaves it; what
+becomes of it is noted in the same stretch as the ledger writes it down, with no wait between.
+Groups of the journal are written in order, so that with a note all settlements before it are there
+too. Without a journal everything here is nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ingest.acking import Acks
+from ingest.errors import LocalFailure
 from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.outcomes import Unanswered
@@ -19,9 +20,9 @@ from ingest.records import EMPTY_COLUMN, Batch, Chunk, Column
 from ingest.retry import ALL_DELIVERED, Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.sources.base import Block
+from ingest.state.groups import Place
 from ingest.state.recording import Recording
 from ingest.state.resuming import sift
-from ingest.state.settling import Place
 from ingest.taken import Taken
 
 IN_FLIGHT: Final = "in flight when an earlier run of this input ended: it may have arrived"
@@ -47,7 +48,6 @@ class Noting:
         self._kinds = kinds
         self._hold = hold
         self._recording = recording
-        self._noted: dict[int, int] = {}  # batch -> the token of its note
         self._doubted: set[int] = set()  # positions that go again, and may have arrived before
 
     # Reading
@@ -60,6 +60,16 @@ class Noting:
     def counted(self, part: int) -> int:
         """Return the ordinal before which all of a part were counted as read."""
         return 0 if self._recording is None else self._recording.settling.taken.get(part, 0)
+
+    def holds_back(self, taken: Taken) -> bool:
+        """Whether what was read has to wait for the journal before it is taken in."""
+        recording = self._recording
+        return recording is not None and recording.holds_back(sum(taken.read.values()))
+
+    async def keep_up(self, taken: Taken) -> None:
+        """Return when what was read may be taken in. Raises `LocalFailure`."""
+        if self._recording is not None:
+            await self._recording.keep_up(sum(taken.read.values()))
 
     def take_in(self, part: int, taken: Taken, intake: Intake) -> Taken:
         """Account for what was read, and return what of it is to be sent."""
@@ -104,42 +114,33 @@ class Noting:
 
     # Sending
 
-    def note(self, batch: Batch, room: int | None = None) -> None:
-        """Note a batch that is about to be sent. Raises `LocalFailure`: then it must not be.
+    def note(self, batches: Sequence[Batch]) -> None:
+        """Note batches that are sent now. Raises `LocalFailure`: then none of them must be."""
+        if self._recording is None:
+            return
+        self._recording.note_all(
+            {batch.id: [column.positions for column in batch.columns] for batch in batches}
+        )
+        try:
+            self._recording.write()
+        except LocalFailure:
+            for batch in batches:  # they may be written all the same, where little room was left
+                self.withdraw(batch)
+            raise
 
-        `room` is how many requests more might be in flight beside it, None if that is not known.
-        """
-        self.note_all((batch,), room)
+    async def own_up(self) -> None:
+        """Return when every copy that was counted may be sent. Raises `LocalFailure`."""
+        if self._recording is not None and self._recording.owes:
+            await self._recording.durable()
 
-    def note_all(self, batches: Sequence[Batch], room: int | None = None) -> None:
-        """Note batches that go together, as `note` does each; `room` is beside all of them."""
-        if self._recording is not None:
-            notes = {batch.id: [column.positions for column in batch.columns] for batch in batches}
-            token = self._recording.note_all(notes, room)
-            self._noted.update(dict.fromkeys(notes, token))
-
-    def noted(self, batches: Iterable[Batch]) -> int | None:
-        """Return what to wait for (`durable`) before any of the batches goes; None: nothing."""
-        recording = self._recording
-        if recording is None:
-            return None
-        last = max([self._noted.pop(batch.id) for batch in batches])
-        return None if recording.is_durable(last) else last
-
-    async def durable(self, noted: int) -> None:
-        """Return when notes are on the disk. Raises `LocalFailure`: then none of them must go."""
-        assert self._recording is not None
-        await self._recording.durable(noted)
-
-    def rest(self) -> None:
-        """Bring what is settled to the disk: nothing is in flight, so that no note does it."""
-        if self._recording is not None:
-            self._recording.hurry()
+    @property
+    def owes(self) -> bool:
+        """Whether copies were counted that must not be sent yet."""
+        return self._recording is not None and self._recording.owes
 
     def withdraw(self, batch: Batch) -> None:
         """Take a note back: the batch was not sent."""
         if self._recording is not None:
-            self._noted.pop(batch.id, None)
             self._recording.conclude(batch.id, ())
 
     def doubted(self, batch: Batch) -> frozenset[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 The reader takes blocks in while the byte budget allows. The dispatcher waits for a place, for work
 and for a permit, in this order, and launches a request, or as many full ones as may go at once.
-They are sent when their notes are durable. The answers of a turn of the loop are concluded
+The answers of a turn of the loop are concluded
 together: the core is asked what becomes of the records, and they are settled.
 
 Everything that is decided here is when to wait; what to do is decided in the core.
@@ -17,7 +17,6 @@ import time
 from collections.abc import (
     AsyncIterator,
     Callable,
-    Coroutine,
     Iterator,
     Mapping,
     Sequence,
@@ -155,7 +154,7 @@ class Driver:
         self._acks = acks
         self._noting = self._noting_in(None)
         self._changed = asyncio.Event()
-        self._deliveries: dict[asyncio.Future[Any], Sequence[Case]] = {}
+        self._deliveries: dict[asyncio.Future[Any], Case] = {}
         self._answers: list[tuple[Case, Answer]] = []  # of this turn of the loop
 
     def keep(self, recording: Recording) -> None:
@@ -376,18 +375,11 @@ class Driver:
                     return
                 await self._pause(self._agenda.next_moment(now), self._lack())
                 continue
-            # It is durable by the time that the permit is there.
-            self._noting.note(case.batch, room - 1)
-            try:
-                granted = await self._permit(case)
-            except BaseException:
-                self._noting.withdraw(case.batch)
-                raise
-            if granted:
+            await self._noting.own_up()
+            if await self._permit(case):
                 self._note_probe(case)
                 self._launch((case,))
             else:
-                self._noting.withdraw(case.batch)
                 self._agenda.put_back(case, now)
 
     def _note_probe(self, case: Case) -> None:
@@ -454,17 +446,15 @@ class Driver:
         What each of them costs beside its bytes is paid once for all, where a destination is fast.
         None of them is a probe.
         """
-        if room < 2 or self._health.breaker.open:
+        if room < 2 or self._health.breaker.open or self._noting.owes:
             return False
         most = self._throttle.several(room, self.requests_in_flight)
         cases = self._agenda.take_full(most)
         if not cases:
             return False
-        self._noting.note_all([case.batch for case in cases], room - len(cases))
         granted = await self._throttle.at_once(1, self.requests_in_flight, len(cases))
         if granted is None:  # a turn that was left over has ended just now
             for case in cases:
-                self._noting.withdraw(case.batch)
                 self._agenda.put_back(case, self._clock())
             return False
         for case in cases:
@@ -475,39 +465,28 @@ class Driver:
         return True
 
     def _launch(self, cases: Sequence[Case]) -> None:
+        self._noting.note([case.batch for case in cases])
         now = self._clock()
         for case in cases:
             case.out, case.begun, case.sent_at = True, False, now
         self._in_flight.sent(now, len(cases))
         self.requests_in_flight += len(cases)
-        noted = self._noting.noted(case.batch for case in cases)
-        if noted is None:
-            self._send(cases)
-        else:
-            self._begin(self._send_noted(cases, noted), cases)
-
-    async def _send_noted(self, cases: Sequence[Case], noted: int) -> None:
-        await self._noting.durable(noted)
-        self._send(cases)
-
-    def _send(self, cases: Sequence[Case]) -> None:
-        now = self._clock()
         for case in cases:
             reply = None if self._prompt is None else self._prompt.begin(case.batch)
             if reply is None:
-                self._begin(self._deliver(case), (case,))
+                self._begin(case)
                 continue
             self._note_sent(case, now)
-            self._deliveries[reply] = (case,)
+            self._deliveries[reply] = case
             reply.add_done_callback(self._replied)
 
     def _note_sent(self, case: Case, now: float) -> None:
         case.begun, case.sent_at = True, now
         self.balance.sent(case.batch.records, again=case.tries.sends > 0)
 
-    def _begin(self, delivery: Coroutine[Any, Any, None], cases: Sequence[Case]) -> None:
-        task = asyncio.create_task(delivery)
-        self._deliveries[task] = cases
+    def _begin(self, case: Case) -> None:
+        task = asyncio.create_task(self._deliver(case))
+        self._deliveries[task] = case
         task.add_done_callback(self._returned)
 
     # A delivery
@@ -528,7 +507,7 @@ class Driver:
     def _replied(self, reply: asyncio.Future[Reply]) -> None:
         """Do as `_deliver` does in the end, for a request that nobody had to wait for."""
         assert self._prompt is not None
-        [case] = self._deliveries.pop(reply)
+        case = self._deliveries.pop(reply)
         if reply.cancelled():
             self.requests_in_flight -= 1
             self._minded(self._abandon, case)
@@ -571,8 +550,6 @@ class Driver:
             else:
                 for case, answer in some:
                     self._minded(self._conclude, case, answer, now)
-        if not self.requests_in_flight:
-            self._noting.rest()
         self._mind_the_bad()
         self._reader.make_room()
         self._wake()
@@ -634,13 +611,11 @@ class Driver:
 
     def _returned(self, task: asyncio.Future[Any]) -> None:
         """Mind the end of a task: what it raised ends the run, and is not lost."""
-        cases = self._deliveries.pop(task, ())
+        case = self._deliveries.pop(task, None)
         error = None if task.cancelled() else task.exception()
-        if task.cancelled() or error is not None:
-            for case in cases:
-                if not case.begun:
-                    self.requests_in_flight -= 1
-                    self._noting.withdraw(case.batch)  # nothing of it went, and it stays pending
+        if case is not None and not case.begun:
+            self.requests_in_flight -= 1
+            self._noting.withdraw(case.batch)  # nothing of it went, and it stays pending
         if error is not None:
             self._mind(error)
 

@@ -172,6 +172,8 @@ class Reader:
     async def _take_in(self, block: Block, noting: Noting) -> None:
         agenda, since = self._agenda, self._clock()
         for found in self._judged(block, noting):
+            if noting.holds_back(found):
+                await noting.keep_up(found)
             taken = noting.take_in(block.part, found, self._intake)
             self._mind_the_past(taken.time)
             self._checked()

@@ -14,8 +14,9 @@ from ingest.quota import Quota, cut
 from ingest.reading import judged, rationed
 from ingest.records import KINDS, position
 from ingest.sources.base import Block, Unfit
+from ingest.state.groups import Kept
 from ingest.state.resuming import sift
-from ingest.state.settling import Kept, Settling
+from ingest.state.settling import Settling
 from ingest.taken import Taken
 
 LINES = {

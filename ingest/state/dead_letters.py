@@ -245,6 +245,11 @@ class DeadLetterFile:
                 self._unsynced, self._broken = True, error
                 raise
 
+    def bring_to_disk(self) -> None:
+        """Bring what another process wrote to the disk, if any. Raises `LocalFailure`."""
+        with self._failing("write"), suppress(FileNotFoundError):
+            close_synced(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
+
     def write(self, letters: list[DeadLetter], now: float) -> list[int | None]:
         """Append letters; when this returns they are with the operating system.
 

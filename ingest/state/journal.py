@@ -11,7 +11,9 @@ import hmac
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,9 +24,12 @@ from ingest.codec import dumps, loads, typed
 from ingest.state import store
 from ingest.state.dead_letters import DeadLetterFile, Letters
 from ingest.state.directory import StateDirectory, is_locked
+from ingest.state.groups import LETTERS, CountKey, Kept
 from ingest.state.identity import Conflict, RunIdentity, conflict
-from ingest.state.recording import Recording
-from ingest.state.settling import LETTERS, OF_WHICH, Kept, Settling
+from ingest.state.recording import LEAST_AHEAD, Recording
+from ingest.state.recovery import News, bring_in, news_in
+from ingest.state.redo import VERSION, Heading, RedoLog, boot_id
+from ingest.state.settling import OF_WHICH, Settling
 
 RUNNING: Final = "running"
 CRASHED: Final = "crashed"
@@ -90,11 +95,12 @@ class Journal:
         self._directory = StateDirectory(directory)
         self._path = store.path_in(directory)
         self._power_safe = power_safe
-        try:
+        with ExitStack() as undoing:
+            undoing.callback(self._directory.close)
             self._db = store.connect(self._path, power_safe=power_safe)
-        except BaseException:
-            self._directory.close()
-            raise
+            undoing.callback(self._db.close)
+            self._redone = bring_in(self._db, directory)  # runs of which the log was found
+            undoing.pop_all()
 
     def close(self) -> None:
         """Write the log back into the database, and let others have the directory."""
@@ -213,31 +219,47 @@ class Journal:
         path = str(letters.path.absolute())
         letters.written = kept.letters.get(path, 0)
         other = None if hash_of is None or not run.credential_changed(hash_of) else hash_of
+        credential = None if other is None else other(run.salt)
         if path == run.letters_path:
             letters.cut(kept.letters_length)
         else:
             DeadLetterFile(Path(run.letters_path), run=run.name).cut(kept.letters_length)
-        with store.told(self._path), store.transaction(self._db):
-            self._db.execute(
-                "UPDATE runs SET letters_path=?, letters_length=? WHERE id=?",
-                (path, letters.length, run.id),
-            )
-        recording = Recording(
-            self._path,
-            run.id,
-            Settling(
-                balance,
-                kept,
-                letters_length=lambda: letters.length,
-                letters=lambda: (path, letters.written),
-            ),
-            reserve=self._directory.reserve,
-            sync_letters=letters.sync,
-            spent=run.seconds,
-            clock=clock,
-            power_safe=self._power_safe,
-            credential=None if other is None else other(run.salt),
+        boot = boot_id()
+        with store.told(self._path):
+            before = store.recorded(self._db, run.id)
+        whole = before.boot == boot and run.id in self._redone
+        settling = Settling(
+            balance,
+            kept,
+            letters_length=lambda: letters.length,
+            letters=lambda: (path, letters.written),
+            doubt=0 if whole else before.ahead,
         )
+        heading = Heading(VERSION, boot, run.salt, credential)
+        with ExitStack() as undoing:
+            log = RedoLog(self._path.parent, heading)
+            undoing.callback(log.close)
+            with store.told(self._path), store.transaction(self._db):
+                self._db.execute(
+                    "UPDATE runs SET letters_path=?, boot=? WHERE id=?", (path, boot, run.id)
+                )
+                store.write(
+                    *(self._db, run.id, settling.cut(), run.seconds),
+                    told=before.told,
+                    ahead=LEAST_AHEAD,
+                )
+            recording = Recording(
+                *(self._path, run.id, settling, log),
+                reserve=self._directory.reserve,
+                sync_letters=letters.sync,
+                spent=run.seconds,
+                told=before.told,
+                clock=clock,
+                power_safe=self._power_safe,
+                credential=credential,
+            )
+            undoing.pop_all()
+        self._redone.add(run.id)
         letters.relief = recording.relieve
         return recording
 
@@ -249,41 +271,43 @@ def runs_in(directory: Path) -> list[Run]:
     """
     alive = is_locked(directory)
     with store.reading(store.path_in(directory)) as db:
-        return [] if db is None else [_seen(run, alive=alive) for run in _runs(db)]
+        if db is None:
+            return []
+        return [_seen(run, alive=alive) for run in _runs(db, news=news_in(db, directory))]
 
 
-def _runs(db: sqlite3.Connection, where: str = "", *values: object) -> list[Run]:
+def _runs(
+    db: sqlite3.Connection, where: str = "", *values: object, news: Mapping[int, News] | None = None
+) -> list[Run]:
     found = db.execute(f"SELECT {_FIELDS} FROM runs {where} ORDER BY started DESC, id DESC", values)
-    return [_run(db, row) for row in found.fetchall()]
+    return [_run(db, row, (news or {}).get(row[0])) for row in found.fetchall()]
 
 
-def _run(db: sqlite3.Connection, row: tuple[Any, ...]) -> Run:
+def _run(db: sqlite3.Connection, row: tuple[Any, ...], news: News | None) -> Run:
     values = dict(zip(_FIELDS.replace(",", "").split(), row, strict=True))
     values["identity"] = _IDENTITY.decode(values["identity"])
     values["frozen"] = loads(values["frozen"])
     report = values["report"] = loads(values["report"]) if values["report"] else None
+    counts = store.counts(db, values["id"]) | (news.counts if news else {})
     if values["state"] == FINISHED and report is not None:
         counted = {"records": report.get("records", {}), "of_which": report.get("of_which", {})}
     else:
-        counted = _counted(db, values["id"])
+        counted = _counted(counts)
     records = dict.fromkeys(("read", *COLUMNS), 0) | counted["records"]
     of_which = dict.fromkeys(OF_WHICH, 0) | counted["of_which"]
-    letters = dict(
-        db.execute("SELECT name, n FROM counts WHERE run=? AND what=?", (values["id"], LETTERS))
-    )
+    letters = {name: n for (what, name, _), n in counts.items() if what == LETTERS}
     return Run(**values | {"records": records, "of_which": of_which, "letters": letters})
 
 
-def _counted(db: sqlite3.Connection, run: int) -> dict[str, dict[str, int]]:
-    rows = db.execute(
-        "SELECT iif(what='kind', detail, name), what, sum(n) FROM counts "
-        "WHERE run=? AND what IN ('kind', 'of_which') GROUP BY 1, 2",
-        (run,),
-    ).fetchall()
-    records = {name: n for name, what, n in rows if what == "kind"}
-    settled = sum(n for name, n in records.items() if name != "read")
-    records["pending"] = records.get("read", 0) - settled
-    return {"records": records, "of_which": {name: n for name, what, n in rows if what != "kind"}}
+def _counted(counts: Mapping[CountKey, int]) -> dict[str, dict[str, int]]:
+    records: Counter[str] = Counter()
+    for (what, _, detail), n in counts.items():
+        if what == "kind":
+            records[detail] += n
+    settled = records.total() - records["read"]
+    records["pending"] = records["read"] - settled
+    of_which = {name: n for (what, name, _), n in counts.items() if what == "of_which"}
+    return {"records": records, "of_which": of_which}
 
 
 def _seen(run: Run, *, alive: bool) -> Run:

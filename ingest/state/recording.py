@@ -1,9 +1,10 @@
-"""Writing a run down while it runs: in groups, in a thread of its own, as often as somebody waits.
+"""Writing a run down while it runs: at once for a kill, now and then for a power cut.
 
-Decides when a commit happens: at once if somebody waits for it and none was begun lately, after the
-commit that is under way, or after a second if nobody minds. What is told between two commits is one
-group, and a group is cut on the loop, so whoever tells several things without waiting in between
-finds them on the disk together. Does not know what a record is.
+What is told is cut into a group, and appended to the redo log before anything is sent that it
+notes; that takes some microseconds, and outlives this process. Twice a second, or when somebody
+waits for it, all that was appended goes into the database, in a thread and through to the disk.
+Between two commits no more records are read than the last one announced, so that whoever goes on
+after a power cut knows which may have been sent. Does not know what a record is.
 """
 
 from __future__ import annotations
@@ -13,58 +14,53 @@ import functools
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from ingest.errors import LocalFailure
 from ingest.state import store
-from ingest.state.directory import Reserve
+from ingest.state.directory import FULL, Reserve
+from ingest.state.groups import Gathered, Group, Place
 from ingest.state.hands import Hands
-from ingest.state.settling import Group, Place, Settling
+from ingest.state.redo import Entry, RedoLog
+from ingest.state.settling import Settling
 from ingest.state.store import Unwritten
 
-COMMIT_EVERY: Final = 0.002
-"""Seconds between the beginnings of two commits at the least: each costs some 0.3 ms of work beside
-what it holds, and a disk that is fast would have a thousand of them. A slow disk paces by itself.
-With 10 ms, 8 requests of 40 ms in flight lost a fifth of their throughput to waiting."""
+WRITE_WITHIN: Final = 0.01
+"""Seconds until what was told is in the log, if nothing is sent meanwhile."""
 
-COMMIT_AT_MOST: Final = 0.016
-"""The same where longer waits cost no throughput: a commit holds eight times as much then, and
-nobody feels a wait so short. At 1,000 requests a second, all of them answered at once, that spares
-a tenth of the time of a processor against 8 ms; with 24 ms it was the same."""
+COMMIT_EVERY: Final = 0.5
+"""Seconds until what is in the log is committed: what `ingest status` tells is as old as that."""
 
-WAIT_EACH: Final = 0.00005
-"""Seconds between commits for each request in flight: with 64 that were answered after 40 ms,
-throughput was that of commits every 2 ms."""
+LEAST_AHEAD: Final = 10_000
+"""Records that may be read beyond a commit at the least: a commit costs some milliseconds."""
 
-COMMIT_LAZILY: Final = 1.0
-"""Seconds until what nobody waits for is committed, so that `ingest status` tells of it."""
+MOST_AHEAD: Final = 100_000
+"""The same at the most: so many are resent, and counted as perhaps doubled, after a power cut."""
+
+
+def ahead(read: int, wanted: int = 0) -> int:
+    """Return how many records may be read beyond a commit; `read` were since the one before.
+
+    Commits come when half of that was read. `wanted` are those that somebody waits to take in.
+    """
+    return max(wanted, min(MOST_AHEAD, max(LEAST_AHEAD, 3 * read)))
+
 
 Finish = Callable[[sqlite3.Connection], None]
-
-
-def pause(in_flight: int, room: int, noted: int, seconds: float) -> float:
-    """Return how many seconds after the beginning of a commit the next one may begin.
-
-    `noted` batches came in the last `seconds`, and never fewer than `room` requests more might have
-    been in flight. What is noted during a pause waits, and is in flight for longer: as long as so
-    many more may be, that costs nothing.
-    """
-    if noted * COMMIT_AT_MOST <= seconds:  # so few share no commit, however long they wait
-        return COMMIT_EVERY
-    until_full = room * seconds / noted
-    return min(COMMIT_AT_MOST, max(COMMIT_EVERY, in_flight * WAIT_EACH, until_full))
 
 
 class Recording:
     """The journal of one run while it runs. Use it as a context; it needs a running loop.
 
-    Everything but `durable`, `finish` and `aclose` returns at once. A token stands for all that was
-    told up to then. `sync_letters` brings what is new of the dead letters to the disk, marks in old
-    ones too; it is called in the thread before each commit. `clock` is monotonic, in seconds,
-    `spent` what earlier processes of the run took. `credential` is the hash of another credential
-    than before: it is written down with the first records that are delivered with it, and that of
-    one that is refused is not.
+    Everything but `durable`, `keep_up`, `finish` and `aclose` returns at once. A token stands for
+    all that was told up to then. `sync_letters` brings what is new of the dead letters to the disk,
+    marks in old ones too; it is called in the thread before each commit. `clock` is monotonic, in
+    seconds, `spent` what earlier processes of the run took, `told` the number of the last group
+    that is in the database. `credential` is the hash of another credential than before: it is
+    written down with the first records that are delivered with it, and that of one that is refused
+    is not.
     """
 
     def __init__(
@@ -72,10 +68,12 @@ class Recording:
         path: Path,
         run: int,
         settling: Settling,
+        log: RedoLog,
         *,
         reserve: Reserve,
         sync_letters: Callable[[], None] = lambda: None,
         spent: float = 0.0,
+        told: int = 0,
         clock: Callable[[], float] = time.monotonic,
         power_safe: bool = True,
         credential: str | None = None,
@@ -85,24 +83,27 @@ class Recording:
         self.commits = 0
         self._path = path
         self._run = run
+        self._log = log
         self._reserve = reserve
         self._sync_letters = sync_letters
         self._clock = clock
         self._began = clock() - spent
         self._failure: BaseException | None = None
         self._ailing: LocalFailure | None = None
-        self._open = 1  # number of the group that is being filled
-        self._committed = 0
+        self._open = told + 1  # number of the group that is being filled
+        self._committed = told
         self._told = False  # whether anything was told since the last cut
-        self._hurried = False  # whether it will be waited for
+        self._gathered = Gathered()  # what is in the log, and in no commit that was begun
         self._writing = False
-        self._cut_at = -COMMIT_AT_MOST
-        self._pause = COMMIT_EVERY
-        self._noted = 0  # batches since the last cut
-        self._room = 0  # requests that might have been in flight besides, at the least since then
-        self._all_wait = False  # whether all that may be in flight waits for the next commit
-        self._timer: asyncio.Handle | None = None  # of what somebody waits for
-        self._lazy_timer: asyncio.Handle | None = None
+        self._hurried = False  # whether the next commit is to follow the one under way
+        self._read_before = 0  # records that were read before the last commit was begun
+        self._ahead = LEAST_AHEAD  # how many more that one announced
+        self._most_read = LEAST_AHEAD  # what may be read by what is committed
+        self._wanted = 0  # records that wait to be taken in
+        self._doubled = settling.balance.maybe_duplicated  # as far as that is committed
+        self._late: asyncio.Handle | None = None  # of what was told, and is not in the log
+        self._due: asyncio.Handle | None = None  # of what is in the log
+        self._soon: asyncio.Handle | None = None  # of what somebody waits for
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
         self._loop = asyncio.get_running_loop()
         self._db = store.connect(path, power_safe=power_safe)
@@ -116,33 +117,19 @@ class Recording:
 
     # What is told
 
-    def note(
-        self, batch_id: int, positions: Iterable[Sequence[int]], room: int | None = None
-    ) -> int:
-        """Note a batch that is about to be sent; no request may carry it before `durable`.
+    def note(self, batch_id: int, positions: Iterable[Sequence[int]]) -> int:
+        """Note a batch that is about to be sent; no request may carry it before `write`.
 
-        `room` is how many requests more might be in flight besides, None if that is not known.
         Raises `LocalFailure` once the disk is full or the journal failed: nothing more may be sent.
         """
-        return self.note_all({batch_id: positions}, room)
+        return self.note_all({batch_id: positions})
 
-    def note_all(
-        self, notes: Mapping[int, Iterable[Sequence[int]]], room: int | None = None
-    ) -> int:
-        """Note batches by their numbers as `note` does each; `room` is that beside all of them."""
+    def note_all(self, notes: Mapping[int, Iterable[Sequence[int]]]) -> int:
+        """Note batches by their numbers as `note` does each."""
         if error := self._failure or self._ailing:
             raise error
         self.settling.note_all(notes)
-        self._room = min(self._room, room or 0) if self._noted else room or 0
-        self._noted += len(notes)
-        self._told = True
-        self._all_wait = room == 0 and self.settling.none_is_written
-        if self._all_wait and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self.hurry()
-        return self._open
+        return self._tell()
 
     def conclude(self, batch_id: int, settled: Iterable[int] | None = None) -> int:
         """Note what a request settled (None: its whole batch), after letters and counts."""
@@ -162,6 +149,8 @@ class Recording:
     def take_in(self, part: int, stop: int, invalid: Iterable[int] = ()) -> int:
         """Note what was counted as read: all before the ordinal `stop`; see `Settling`."""
         self.settling.take_in(part, stop, invalid)
+        if 2 * (self.settling.read - self._read_before) >= self._ahead and not self._writing:
+            self._hurry()
         return self._tell()
 
     def begins(self, part: int, place: Place) -> int:
@@ -195,16 +184,35 @@ class Recording:
         """How long the run was at work, earlier processes included."""
         return self._clock() - self._began
 
-    # What is waited for
+    # What is asked before something is done
 
-    def hurry(self) -> None:
-        """Begin to commit what was told: somebody will wait for it, and does something else yet."""
-        self._hurried = True
-        self._hurry()
+    def write(self) -> None:
+        """Hand all that was told to the operating system: what is noted may be sent then.
 
-    def is_durable(self, token: int) -> bool:
-        """Whether all that was told up to a token is on the disk."""
-        return self._committed >= token
+        Raises `LocalFailure` if it must not be; then nothing more may be.
+        """
+        if self._told and self._failure is None:
+            self._append()
+        if error := self._failure or self._ailing:
+            raise error
+
+    def holds_back(self, records: int) -> bool:
+        """Whether so many records may not be taken in yet: see `keep_up`."""
+        return self.settling.read + records > self._most_read
+
+    async def keep_up(self, records: int) -> None:
+        """Return when so many more records may be taken in. Raises `LocalFailure`."""
+        while self.holds_back(records):
+            self._wanted = max(self._wanted, records)
+            await self.durable(self._tell())
+
+    @property
+    def owes(self) -> bool:
+        """Whether copies were counted that are not durable: none of them may be sent before.
+
+        A power cut would take the count with it, and not the copy.
+        """
+        return self.settling.balance.maybe_duplicated > self._doubled
 
     async def durable(self, token: int | None = None) -> None:
         """Return when all that was told, up to a token if there is one, is on the disk.
@@ -244,12 +252,11 @@ class Recording:
 
         What already failed was raised where it was waited for.
         """
-        failed_before = self._failure is not None
         try:
-            if not failed_before:
+            if self._failure is None:
                 await self.durable()
         finally:
-            for timer in (self._timer, self._lazy_timer):
+            for timer in (self._late, self._due, self._soon):
                 if timer is not None:
                     timer.cancel()
             try:
@@ -260,66 +267,106 @@ class Recording:
     # The loop's side
 
     def _tell(self) -> int:
-        self._told = True
-        if self._lazy_timer is None:
-            self._lazy_timer = self._loop.call_later(COMMIT_LAZILY, self._cut_lazily)
+        if not self._told:
+            self._told = True
+            if self._late is None:
+                self._late = self._loop.call_later(WRITE_WITHIN, self._append_late)
         return self._open
 
-    def _cut_lazily(self) -> None:
-        """Begin to commit what nobody waits for, if nobody did meanwhile."""
-        self._lazy_timer = None
-        if self._told:
-            self._hurried = True
-            self._hurry()
+    def _append_late(self) -> None:
+        """Append what nothing was sent after."""
+        self._late = None
+        if self._told and self._failure is None:
+            self._append()
+
+    def _append(self) -> None:
+        """Cut a group of all that was told since the last one, and append it to the log."""
+        number, group = self._open, self.settling.cut()
+        self._open, self._told = number + 1, False
+        self._gathered.add(group)
+        entry = Entry(number, self.seconds, group)
+        try:
+            self._log.append(entry)
+        except OSError as error:
+            self._ailing = self._ailing or store.unwritten(self._path, error.strerror)
+            try:
+                if error.errno not in FULL or not self._reserve.release():
+                    raise
+                self._log.append(entry)
+            except OSError:
+                self._fail(self._ailing)
+                return
+        if self._due is None:
+            self._due = self._loop.call_later(COMMIT_EVERY, self._hurry)
 
     def _hurry(self) -> None:
-        """Cut a group as soon as may be; after a commit under way that happens by itself."""
-        if self._timer is not None or self._writing or self._failure is not None:
-            return
-        delay = self._cut_at + self._pause - self._loop.time()
-        if delay > 0 and not self._all_wait:
-            self._timer = self._loop.call_later(delay, self._cut)
-        else:
-            self._timer = self._loop.call_soon(self._cut)
+        """Commit as soon as may be: all that is told in this turn of the loop, and before."""
+        if self._writing:
+            self._hurried = True
+        elif self._soon is None and self._failure is None:
+            self._soon = self._loop.call_soon(self._commit)
 
-    def _cut(self) -> None:
-        """Hand everything that was told since the last group to the thread."""
-        now = self._loop.time()
-        self._pause = pause(self.settling.in_flight, self._room, self._noted, now - self._cut_at)
-        self._timer, self._cut_at, self._noted, self._all_wait = None, now, 0, False
-        number, group = self._open, self.settling.cut()
-        self._open, self._told, self._hurried, self._writing = number + 1, False, False, True
+    def _commit(self) -> None:
+        """Hand everything that is in no commit to the thread."""
+        self._soon, self._hurried = None, False
+        if self._told and self._failure is None:
+            self._append()
+        number, read = self._open - 1, self.settling.read
+        if self._failure is not None or number == self._committed:
+            return
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        group, self._gathered = self._gathered.group(), Gathered()
+        self._ahead = ahead(read - self._read_before, self._wanted)
+        self._read_before, self._wanted, self._writing = read, 0, True
+        # Whichever of the two commits a power cut leaves: no more was read than it announced.
+        self._most_read = min(self._most_read, read + self._ahead)
+        with suppress(OSError):  # without room it grows where it is
+            self._log.turn()
         self._thread.do(
-            functools.partial(self._write, group, self.seconds),
-            functools.partial(self._written, number),
+            functools.partial(self._write, group, self.seconds, number, self._ahead),
+            functools.partial(
+                self._written, number, read + self._ahead, self.settling.balance.maybe_duplicated
+            ),
         )
 
-    def _written(self, number: int, error: BaseException | None) -> None:
+    def _written(
+        self, number: int, most_read: int, doubled: int, error: BaseException | None
+    ) -> None:
         self._writing = False
-        self._failure = error
-        if error is None:
-            self._committed = number
-        for token in [at for at in self._waiters if at <= number or error is not None]:
-            for waiter in self._waiters.pop(token):
-                if not waiter.done():
-                    waiter.set_result(None)
         if error is not None:
+            self._fail(error)
             return
+        self._committed, self._most_read, self._doubled = number, most_read, doubled
+        self._wake(number)
         if self._waiters or self._hurried:
             self._hurry()
 
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._wake(self._open)
+
+    def _wake(self, number: int) -> None:
+        for token in [at for at in self._waiters if at <= number]:
+            for waiter in self._waiters.pop(token):
+                if not waiter.done():
+                    waiter.set_result(None)
+
     # The thread's side
 
-    def _write(self, group: Group, seconds: float) -> None:
+    def _write(self, group: Group, seconds: float, number: int, further: int) -> None:
         self._sync_letters()
-
-        credential = self._credential
-        if credential is not None and not _delivers(group):
-            credential = None
+        credential = self._credential if group.delivers else None
 
         def commit(db: sqlite3.Connection) -> None:
             with store.told(self._path), store.transaction(db):
-                store.write(db, self._run, group, seconds, credential)
+                store.write(
+                    *(db, self._run, group, seconds),
+                    told=number,
+                    ahead=further,
+                    credential=credential,
+                )
 
         self._with_reserve(commit)
         self.commits += 1
@@ -337,9 +384,17 @@ class Recording:
             work(self._db)
 
     def _close(self) -> None:
-        with store.told(self._path):
-            self._db.close()
+        """Say that what is committed is all, if it is, and close the database and the log."""
 
+        def ending(db: sqlite3.Connection) -> None:
+            with store.told(self._path):
+                db.execute("UPDATE runs SET ahead=0 WHERE id=?", (self._run,))
 
-def _delivers(group: Group) -> bool:
-    return any(what == "kind" and of == "delivered" for what, _, of in group.counts)
+        try:
+            if self._failure is None:
+                self._with_reserve(ending)
+                self._log.remove()
+        finally:
+            self._log.close()
+            with store.told(self._path):
+                self._db.close()

@@ -1,7 +1,7 @@
 """The report of a run out of the journal, also of one that nobody ended or that goes on still.
 
 Decides that a report which was written at the end of a run is the report; else it is put together
-from what was committed. Reads only, and needs no lock.
+from what was written down. Reads only, and needs no lock.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 from ingest.balance import Balance
 from ingest.state import store
 from ingest.state.journal import CRASHED, RUNNING, Run
+from ingest.state.recovery import news_in
 from ingest.state.settling import Settling
 
 NOT_KEPT: Final = "unknown"
@@ -28,7 +29,11 @@ def report_of(directory: Path, run: Run) -> dict[str, Any]:
     balance = Balance()
     with store.reading(store.path_in(directory)) as db:
         if db is not None:
-            Settling(balance, store.read(db, run.id))
+            kept, news = store.read(db, run.id), news_in(db, directory).get(run.id)
+            if news is not None:
+                kept.counts |= news.counts
+                kept.reasons |= news.reasons
+            Settling(balance, kept)
     return balance.report(
         run=run.name,
         state=run.state,

@@ -26,7 +26,8 @@ def sift(taken: Taken, settling: Settling, kinds: Sequence[str], again: Again) -
     `read`, `warned` and warnings are those of records that were not counted before, refusals those
     of records that had no end before;
     `kinds` names the kind of each slot. For a record in doubt `again` is asked, which has to `mind`
-    or `settle` it. Lines with nothing but new records come back as they are.
+    or `settle` it; while the run is unsure, all that are new are in doubt. Lines with nothing but
+    new records come back as they are.
     """
     is_new = settling.is_new
     first = min(
@@ -34,7 +35,7 @@ def sift(taken: Taken, settling: Settling, kinds: Sequence[str], again: Again) -
         + [refusal.position for refusal in taken.refusals[:1]],
         default=None,
     )
-    if first is None or is_new(first):
+    if first is None or (is_new(first) and not settling.unsure):
         return taken
     read: Counter[str] = Counter()
     chunks = []
@@ -56,9 +57,8 @@ def _unsettled(chunk: Chunk, settling: Settling, again: Again) -> Chunk | None:
     """Return the rows of a chunk that are to go on, None if there are none."""
     goes = []
     for row, at in enumerate(chunk.positions):
-        goes.append(
-            at not in settling.settled and (at not in settling.doubtful or again(chunk, row))
-        )
+        in_doubt = at in settling.doubtful or (bool(settling.unsure) and settling.is_new(at))
+        goes.append(at not in settling.settled and (not in_doubt or again(chunk, row)))
     if all(goes):
         return chunk
     if not any(goes):

@@ -13,84 +13,14 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final
 
-import msgspec
-
 from ingest.balance import COLUMNS, OTHER, Balance, Reason
-from ingest.ranges import Change, Range, Ranges, merged, packed, runs, runs_of
+from ingest.ranges import Range, Ranges, merged, packed, runs, runs_of
 from ingest.records import part_of, position
+from ingest.state.groups import LETTERS, CountKey, Group, Kept, Place, ReasonKey, ReasonRow
 
 MOST_PLACES: Final = 4_096
 """Beginnings of blocks kept for a part: 500 MB of blocks beyond the oldest record that is not
 settled. Beyond that every other one is let go, and a resume reads a little more."""
-
-CountKey = tuple[str, str, str]
-"""A count of the balance: ("kind", kind, column), ("request", name, ""), ..."""
-
-LETTERS: Final = "letters"
-"""What a count is of that is in no balance: the dead letters in a file, by its path."""
-
-ReasonKey = tuple[str, str, str]
-"""A reason: code, field, column."""
-
-ReasonRow = tuple[str, int, str]
-"""Of a reason: its sentence, count and example."""
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where reading can begin: the next record's ordinal, its line from 1, and the bytes before it.
-
-    `offset` is in raw bytes, of use where the input is not compressed.
-    """
-
-    ordinal: int
-    line: int
-    offset: int
-
-
-class Kept(msgspec.Struct):
-    """What was written down of a run; see `Settling` for the words.
-
-    `notes` are positions that were in flight, by rows, if they were not settled; `counts` and
-    `reasons` are those of the balance.
-    """
-
-    settled: Ranges = msgspec.field(default_factory=Ranges)
-    doubtful: Ranges = msgspec.field(default_factory=Ranges)
-    notes: dict[int, Ranges] = msgspec.field(default_factory=dict)
-    taken: dict[int, int] = msgspec.field(default_factory=dict)
-    places: dict[int, Place] = msgspec.field(default_factory=dict)
-    counts: dict[CountKey, int] = msgspec.field(default_factory=dict)
-    reasons: dict[ReasonKey, ReasonRow] = msgspec.field(default_factory=dict)
-    letters_length: int = 0
-
-    @property
-    def letters(self) -> dict[str, int]:
-        """The files that dead letters of the run went to, and how many are in each."""
-        return {name: n for (what, name, _), n in self.counts.items() if what == LETTERS}
-
-
-class Group(msgspec.Struct, frozen=True):
-    """Changes that are committed together. Numbers are absolute, never differences.
-
-    `notes` are rows of positions that are in flight unless they are settled, of one batch or some;
-    `gone` are numbers of such rows, `taken` ordinals and `places` by part, `forgotten` parts.
-    """
-
-    settled: list[Change]
-    doubtful: list[Change]
-    notes: list[tuple[int, bytes]]
-    gone: list[int]
-    taken: dict[int, int]
-    places: dict[int, Place]
-    counts: dict[CountKey, int]
-    reasons: dict[ReasonKey, ReasonRow]
-    letters_length: int
-    forgotten: list[int] = []
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to write; a dead letter alone settles nothing."""
-        changed = (self.settled, self.doubtful, self.notes, self.gone, self.taken, self.places)
-        return any((*changed, self.counts, self.reasons, self.forgotten))
 
 
 class Settling:
@@ -99,15 +29,18 @@ class Settling:
     - `settled`: positions that have their end, dead letters included;
     - `doubtful`: positions that were in flight when an earlier process of this run died: another
       copy of them may be at the destination already;
-    - a note: a batch that is in flight, and was not before somebody waited for its commit;
+    - a note: a batch that is in flight, and was not before its note was written down;
     - `taken`: of each part, the ordinal before which every record was counted as read;
+    - `unsure`: how many of the next records that are new, in the order of reading, an earlier
+      process may have sent all the same, for what it wrote down of that went with the machine;
     - places: where blocks begin, so that a resume need not read what is settled.
 
     `balance` is read whenever a group is cut: it must agree with what was told here, so whoever
     changes both does it without waiting in between. What is told is only kept, and worked out for
     all batches at once when a group is cut, or when somebody asks for it before.
     `letters_length` tells the length of the dead-letter file in bytes, `letters` the path of that
-    file and how many of the run are in it.
+    file and how many of the run are in it. With `doubt` what was written down last is not all that
+    the earlier process did: up to so many records more were read, and any of them may be sent.
     """
 
     def __init__(
@@ -117,6 +50,7 @@ class Settling:
         *,
         letters_length: Callable[[], int] = lambda: 0,
         letters: Callable[[], tuple[str, int]] = lambda: ("", 0),
+        doubt: int = 0,
     ) -> None:
         kept = kept or Kept()
         self.balance = balance
@@ -124,6 +58,9 @@ class Settling:
         self._doubtful = Ranges(kept.doubtful, tracked=True)
         self._ended: list[Range] = []  # what was settled since, and is in no range yet
         self.taken = dict(kept.taken)
+        self.read = 0
+        """Records that were counted as read here, and never before."""
+        self.unsure = max(kept.unsure, doubt)
         self.places = dict(kept.places)
         self._letters_length = letters_length
         self._letters = letters
@@ -144,6 +81,8 @@ class Settling:
             for start, stop in ranges:
                 self._doubtful.add(start, stop)
             self._gone.append(row)
+        for part, stop in kept.taken.items() if doubt else ():
+            self._doubtful.add(position(part, 0), position(part, stop))
         for start, stop in self._settled if len(self._doubtful) else ():
             self._doubtful.discard(start, stop)
 
@@ -154,8 +93,11 @@ class Settling:
 
         `invalid` are the positions of those that were refused here, letters and counts included.
         """
-        if stop > self.taken.get(part, 0):
+        new = stop - self.taken.get(part, 0)
+        if new > 0:
             self.taken[part] = stop
+            self.read += new
+            self.unsure = max(0, self.unsure - new)
             self._taken_changed.add(part)
         self.settle(invalid)
 
@@ -235,11 +177,6 @@ class Settling:
         """Batches that are noted."""
         return len(self._fresh) + len(self._row_of)
 
-    @property
-    def none_is_written(self) -> bool:
-        """Whether every batch that is noted is in no group yet."""
-        return not self._row_of
-
     def cut(self) -> Group:
         """Return everything that changed since the last cut."""
         counts, reasons = counts_of(self.balance), reasons_of(self.balance.explained())
@@ -258,6 +195,7 @@ class Settling:
             counts=news,
             reasons={key: row for key, row in reasons.items() if self._reasons.get(key) != row},
             letters_length=self._letters_length(),
+            unsure=self.unsure,
             forgotten=self._forgotten,
         )
         self._counts |= news

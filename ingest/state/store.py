@@ -13,24 +13,26 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from ingest.appending import PRIVATE
 from ingest.errors import LocalFailure
 from ingest.ranges import Ranges
 from ingest.records import ordinal_of, part_of, position
 from ingest.state.directory import unusable
-from ingest.state.settling import LETTERS, Group, Kept, Place
+from ingest.state.groups import LETTERS, CountKey, Group, Kept, Place
 
 FILE: Final = "journal.sqlite3"
 
-VERSION: Final = 1
-"""Of the tables below."""
+VERSION: Final = 2
+"""Of the tables below. The first one had no redo log beside it: what it committed was all."""
 
 APPLICATION: Final = 0x696E6765
 """Marks the file as ours ("inge")."""
 
 PAGE_BYTES: Final = 1_024
 """Of a journal that is made: a commit changes a little in each of its tables, and writes a page of
-each. With the 4,096 that SQLite takes by itself a commit costs a third more CPU."""
+each."""
 
 WAL_BYTES: Final = 1_100_000
 """Bytes of the write-ahead log that stay on the disk after a checkpoint: what 1,000 pages take,
@@ -47,7 +49,9 @@ _TABLES: Final = (
         id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, state TEXT NOT
         NULL, identity BLOB NOT NULL, frozen BLOB NOT NULL, command TEXT NOT NULL, salt BLOB NOT
         NULL, credential TEXT NOT NULL, letters_path TEXT NOT NULL, letters_length INTEGER NOT NULL
-        DEFAULT 0, started REAL NOT NULL, ended REAL, seconds REAL NOT NULL DEFAULT 0, report BLOB
+        DEFAULT 0, started REAL NOT NULL, ended REAL, seconds REAL NOT NULL DEFAULT 0, report BLOB,
+        boot TEXT NOT NULL DEFAULT '', ahead INTEGER NOT NULL DEFAULT 0, told INTEGER NOT NULL
+        DEFAULT 0, unsure INTEGER NOT NULL DEFAULT 0
     )""",
     """CREATE TABLE ranges (
         run INTEGER, what INTEGER, part INTEGER, start INTEGER, stop INTEGER NOT NULL,
@@ -73,6 +77,13 @@ _TABLES: Final = (
     ) WITHOUT ROWID""",
 )
 
+_NEW_IN_2: Final = (
+    "ALTER TABLE runs ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE runs ADD COLUMN ahead INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE runs ADD COLUMN told INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE runs ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0",
+)
+
 RUN_TABLES: Final = ("ranges", "notes", "taken", "places", "counts", "reasons")
 """What is kept of a run beside its row, until it is finished."""
 
@@ -90,7 +101,19 @@ _PRIMARY: Final = 0xFF
 
 
 class Unwritten(LocalFailure):
-    """A commit failed for want of room, or because the disk failed; room may help."""
+    """Something was not written for want of room, or because the disk failed; room may help."""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """How far what is written of a run can be trusted: see `Journal.record`.
+
+    `boot` names the boot by which it was recorded last, and `told` the last group that is written.
+    Up to `ahead` records more may have been read than is written; 0: the recording came to its end.
+    """
+
+    boot: str
+    ahead: int
+    told: int
 
 
 def path_in(directory: Path) -> Path:
@@ -133,11 +156,11 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
     with told(path):
         try:
             db = _opened(f"file:{_quoted(path)}?mode=ro", uri=True)
-            _check_version(db, path)
+            _check_version(db, path, 1)
         except sqlite3.OperationalError:
             # Nobody has it open, and this directory must not be written to: the file is all.
             db = _opened(f"file:{_quoted(path)}?mode=ro&immutable=1", uri=True)
-            _check_version(db, path)
+            _check_version(db, path, 1)
         with closing(db):
             yield db
 
@@ -161,16 +184,21 @@ def failure(path: Path, error: sqlite3.Error) -> LocalFailure:
             "again what was sent"
         )
     if code in _NO_ROOM:
-        return Unwritten(
-            f"cannot write the journal {path}: {error}. Nothing was sent that is not noted there: "
-            "make room on the disk, and start again: it goes on from there"
-        )
+        return unwritten(path, error)
     if code in _NO_ACCESS:
         return LocalFailure(
             f"cannot write the journal {path}: {error}. Mend the permissions of the state "
             "directory, or choose another one"
         )
     return LocalFailure(f"the journal {path} failed: {error}. Start again: it goes on from there")
+
+
+def unwritten(path: Path, why: object) -> Unwritten:
+    """Return the failure that is a lack of room, or of a disk."""
+    return Unwritten(
+        f"cannot write the journal {path}: {why}. Nothing was sent that is not noted there: "
+        "make room on the disk, and start again: it goes on from there"
+    )
 
 
 @contextmanager
@@ -187,12 +215,26 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def write(
-    db: sqlite3.Connection, run: int, group: Group, seconds: float, credential: str | None = None
+    db: sqlite3.Connection,
+    run: int,
+    group: Group,
+    seconds: float,
+    *,
+    told: int = 0,
+    ahead: int = 0,
+    credential: str | None = None,
 ) -> None:
     """Write a group down, inside of a transaction.
 
-    `seconds` is how long the run took so far, `credential` the hash of another one than before.
+    `seconds` is how long the run took so far, `credential` the hash of another one than before;
+    `told` and `ahead` are those of `Recorded`.
     """
+    for table in PART_TABLES if group.forgotten else ():
+        _each(
+            db,
+            f"DELETE FROM {table} WHERE run=? AND part=?",
+            [(run, part) for part in group.forgotten],
+        )
     for what, changes in ((SETTLED, group.settled), (DOUBTFUL, group.doubtful)):
         rows = [(run, what, part_of(at), ordinal_of(at), stop) for at, stop in changes]
         _each(
@@ -204,12 +246,6 @@ def write(
             db,
             "INSERT OR REPLACE INTO ranges VALUES (?,?,?,?,?)",
             [(*row, ordinal_of(stop)) for *row, stop in rows if stop is not None],
-        )
-    for table in PART_TABLES if group.forgotten else ():
-        _each(
-            db,
-            f"DELETE FROM {table} WHERE run=? AND part=?",
-            [(run, part) for part in group.forgotten],
         )
     _each(db, "DELETE FROM notes WHERE run=? AND batch=?", [(run, n) for n in group.gone])
     _each(db, "INSERT OR REPLACE INTO notes VALUES (?,?,?)", [(run, *note) for note in group.notes])
@@ -234,8 +270,8 @@ def write(
         [(run, *key, *row) for key, row in group.reasons.items()],
     )
     db.execute(
-        "UPDATE runs SET letters_length=?, seconds=? WHERE id=?",
-        (group.letters_length, seconds, run),
+        "UPDATE runs SET letters_length=?, seconds=?, unsure=?, told=?, ahead=? WHERE id=?",
+        (group.letters_length, seconds, group.unsure, told, ahead, run),
     )
     if credential is not None:
         db.execute("UPDATE runs SET credential=? WHERE id=?", (credential, run))
@@ -262,16 +298,26 @@ def read(db: sqlite3.Connection, run: int) -> Kept:
         db, "SELECT part, ordinal, line, offset FROM places WHERE run=?", run
     ):
         kept.places[part] = Place(*place)
-    for *key, n in _rows(db, "SELECT what, name, detail, n FROM counts WHERE run=?", run):
-        kept.counts[key[0], key[1], key[2]] = n
+    kept.counts = counts(db, run)
     for code, field, column, *row in _rows(
         db, 'SELECT code, field, "column", reason, n, example FROM reasons WHERE run=?', run
     ):
         kept.reasons[code, field, column] = (row[0], row[1], row[2])
-    (kept.letters_length,) = db.execute(
-        "SELECT letters_length FROM runs WHERE id=?", (run,)
+    kept.letters_length, kept.unsure = db.execute(
+        "SELECT letters_length, unsure FROM runs WHERE id=?", (run,)
     ).fetchone()
     return kept
+
+
+def counts(db: sqlite3.Connection, run: int) -> dict[CountKey, int]:
+    """Return the counts of a run."""
+    rows = _rows(db, "SELECT what, name, detail, n FROM counts WHERE run=?", run)
+    return {(what, name, detail): n for what, name, detail, n in rows}
+
+
+def recorded(db: sqlite3.Connection, run: int) -> Recorded:
+    """Return how far what is written of a run can be trusted."""
+    return Recorded(*db.execute("SELECT boot, ahead, told FROM runs WHERE id=?", (run,)).fetchone())
 
 
 def forget(db: sqlite3.Connection, run: int, *, row: bool) -> None:
@@ -308,18 +354,27 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
                 db.execute(table)
             db.execute(f"PRAGMA application_id={APPLICATION}")
             db.execute(f"PRAGMA user_version={VERSION}")
+        elif _marks(db) == (APPLICATION, 1):
+            for change in _NEW_IN_2:
+                db.execute(change)
+            db.execute(f"PRAGMA user_version={VERSION}")
     _check_version(db, path)
     (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise _not_ours(path, f"SQLite says: {verdict}")
 
 
-def _check_version(db: sqlite3.Connection, path: Path) -> None:
+def _marks(db: sqlite3.Connection) -> tuple[int, int]:
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
+    return application, version
+
+
+def _check_version(db: sqlite3.Connection, path: Path, *known: int) -> None:
+    application, version = _marks(db)
     if application != APPLICATION:
         raise _not_ours(path, "another program's database")
-    if version != VERSION:
+    if version not in (VERSION, *known):
         raise LocalFailure(
             f"the journal {path} has version {version}, and this ingest knows version {VERSION}. "
             "Use the ingest that wrote it, or choose another directory for the state"

@@ -16,9 +16,9 @@ from ingest.sources import spooled
 from ingest.sources.base import Block, Start
 from ingest.sources.live import LiveSource, Session
 from ingest.sources.spooled import SpoolSession, SpoolSource
+from ingest.state.groups import Place
 from ingest.state.journal import Journal
 from ingest.state.recording import Recording
-from ingest.state.settling import Place
 from ingest.state.spool import Spool
 from tests.state.journals import begun, identity, letters_in
 

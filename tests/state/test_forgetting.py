@@ -10,8 +10,9 @@ import pytest
 from ingest.balance import Balance
 from ingest.records import position
 from ingest.state import store
+from ingest.state.groups import Kept, Place
 from ingest.state.journal import Journal
-from ingest.state.settling import Kept, Place, Settling
+from ingest.state.settling import Settling
 from tests.state.journals import begun, letters_in
 
 

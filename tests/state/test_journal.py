@@ -15,8 +15,8 @@ from ingest.balance import Balance
 from ingest.codec import dumps
 from ingest.errors import LocalFailure
 from ingest.state import store
+from ingest.state.groups import Place
 from ingest.state.journal import Journal, runs_in
-from ingest.state.settling import Place
 from tests.state.journals import NAME, NOW, begun, hash_with, identity, letter, letters_in
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import sqlite3
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from hypothesis import strategies as st
 from ingest.balance import Balance
 from ingest.errors import LocalFailure
 from ingest.state import recording as recording_module
+from ingest.state.groups import Kept, Place
 from ingest.state.journal import Journal
-from ingest.state.recording import COMMIT_AT_MOST, COMMIT_EVERY, Recording, pause
-from ingest.state.settling import Kept, Place
+from ingest.state.recording import LEAST_AHEAD, MOST_AHEAD, Recording, ahead
 from tests.state.journals import NOW, begun, identity, letter, letters_in
 
 PATIENCE = 20.0
@@ -34,103 +33,19 @@ def scatter(recording: Recording) -> int:
     return recording.settle(range(0, 40_000, 2))
 
 
-@given(
-    st.integers(0, 5_000),
-    st.integers(0, 5_000),
-    st.integers(0, 5_000),
-    st.floats(0.0, 1e6, allow_nan=False),
-)
-def test_a_pause_fills_no_more_than_the_room(
-    in_flight: int, room: int, noted: int, seconds: float
-) -> None:
-    """Beyond the least one, a pause takes in what may be in flight besides, or a share of it."""
-    chosen = pause(in_flight, room, noted, seconds)
-    assert COMMIT_EVERY <= chosen <= COMMIT_AT_MOST
-    assert pause(in_flight + 1, room, noted, seconds) >= chosen
-    assert pause(in_flight, room + 1, noted, seconds) >= chosen
-    if chosen > COMMIT_EVERY:
-        comes_meanwhile = chosen * noted / seconds if seconds else math.inf
-        assert comes_meanwhile <= room * (1 + 1e-9) or in_flight > 40
-
-
-@pytest.mark.parametrize(
-    ("in_flight", "room", "noted", "seconds", "chosen"),
-    [
-        (8, 0, 8, 0.04, COMMIT_EVERY),  # 8 at most, answered after 40 ms: a wait costs throughput
-        (25, 60, 2, 0.002, COMMIT_AT_MOST),  # 1,000 a second are allowed, and three times so many
-        (25, 3, 2, 0.002, 0.003),  # or not so many
-        (1, 7, 1, 0.3, COMMIT_EVERY),  # one now and then gains nothing by waiting for others
-        (100, 0, 10, 0.002, 0.005),  # as many as may be, and so many that they wait for our loop
-        (500, 0, 10, 0.002, COMMIT_AT_MOST),
-        (3, 5, 0, 0.0, COMMIT_EVERY),
-    ],
-)
-def test_a_pause_is_long_where_that_costs_nothing(
-    in_flight: int, room: int, noted: int, seconds: float, chosen: float
-) -> None:
-    """It stays short where requests are few and no more of them may be."""
-    assert pause(in_flight, room, noted, seconds) == pytest.approx(chosen)
+@given(st.integers(0, 1 << 30), st.integers(0, 1 << 20))
+def test_more_is_announced_where_more_is_read(read: int, wanted: int) -> None:
+    """Within bounds, but for one chunk that is larger than those."""
+    announced = ahead(read, wanted)
+    assert LEAST_AHEAD <= announced <= max(MOST_AHEAD, wanted)
+    assert announced >= wanted
+    assert ahead(read + 1, wanted) >= announced
 
 
 def in_flight(kept: Kept) -> list[int]:
     """Return the positions that were in flight, as far as is written down."""
     noted = {at for ranges in kept.notes.values() for span in ranges for at in range(*span)}
     return sorted(at for at in noted if at not in kept.settled)
-
-
-@pytest.mark.asyncio
-async def test_the_least_room_of_a_group_says_how_long_to_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pause is chosen by what was noted since the last one was, and the next commit keeps it."""
-    asked: list[tuple[int, int, int]] = []
-
-    def choose(in_flight: int, room: int, noted: int, seconds: float) -> float:
-        asked.append((in_flight, room, noted))
-        assert seconds >= 0.0
-        return len(asked) / 1_000
-
-    monkeypatch.setattr(recording_module, "pause", choose)
-    with Journal(tmp_path) as journal:
-        run = begun(journal, tmp_path)
-        async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
-            recording.note(1, [[1]], room=90)
-            recording.note(2, [[2]], room=80)
-            await recording.durable(recording.note(3, [[3]], room=1_000))
-            first = recording._cut_at
-            recording.conclude(1)
-            await recording.durable(recording.note(4, [[4]], room=1_000))
-            assert recording._cut_at - first >= 0.001
-            await recording.durable(recording.note(5, [[5]]))
-            assert recording._pause == 0.003
-    assert asked == [(3, 80, 3), (3, 1_000, 1), (4, 0, 1)]
-
-
-@pytest.mark.asyncio
-async def test_nobody_waits_for_others_that_cannot_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once all that may be in flight waits for a commit it begins, however long the pause is."""
-    monkeypatch.setattr(recording_module, "pause", lambda *told: 10 * PATIENCE)
-    with Journal(tmp_path) as journal:
-        run = begun(journal, tmp_path)
-        recording = journal.record(run, Balance(), letters_in(tmp_path))
-        async with asyncio.timeout(PATIENCE):
-            await recording.durable(recording.note(1, [[1]], room=0))
-            recording.conclude(1)
-            recording.note(2, [[2]], room=1)
-            await recording.durable(recording.note(3, [[3]], room=0))
-            recording.conclude(2)
-            recording.note(4, [[4]], room=0)  # the third is at the destination: it may be answered
-            timer = recording._timer
-            assert timer is not None
-            assert timer.when() > recording._loop.time() + PATIENCE  # type: ignore[attr-defined]  # a delay has it
-            recording.conclude(3)
-            recording.note(5, [[5]], room=0)
-            await recording.durable()
-            recording._pause = 0.0
-            await recording.aclose()
-        assert in_flight(journal.kept(run)) == [4, 5]
 
 
 @pytest.mark.asyncio
@@ -173,7 +88,7 @@ async def test_batches_may_be_noted_and_ended_together(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         run = begun(journal, tmp_path)
         async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
-            await recording.durable(recording.note_all({1: [[1]], 2: [[2], [5]]}, room=3))
+            await recording.durable(recording.note_all({1: [[1]], 2: [[2], [5]]}))
             assert recording.commits == 1
             assert in_flight(journal.kept(run)) == [1, 2, 5]
             await recording.durable(recording.conclude_all([2, 1]))
@@ -208,7 +123,8 @@ async def test_what_nobody_waits_for_is_written_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while, so that `ingest status` can tell of it."""
-    monkeypatch.setattr(recording_module, "COMMIT_LAZILY", 0.0)
+    monkeypatch.setattr(recording_module, "WRITE_WITHIN", 0.0)
+    monkeypatch.setattr(recording_module, "COMMIT_EVERY", 0.0)
     with Journal(tmp_path) as journal:
         run = begun(journal, tmp_path)
         async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:

@@ -11,8 +11,9 @@ from ingest.balance import Balance
 from ingest.intake import Intake, IntakeRules
 from ingest.ranges import Ranges, runs
 from ingest.records import KINDS, Chunk
+from ingest.state.groups import Kept
 from ingest.state.resuming import sift
-from ingest.state.settling import Kept, Settling
+from ingest.state.settling import Settling
 from ingest.taken import Taken
 
 LINES = {

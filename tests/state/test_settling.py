@@ -19,7 +19,8 @@ from ingest.balance import MOST_REASONS, Balance
 from ingest.ranges import Ranges
 from ingest.records import position
 from ingest.state import store
-from ingest.state.settling import MOST_PLACES, Place, Settling
+from ingest.state.groups import Place
+from ingest.state.settling import MOST_PLACES, Settling
 from tests.examples import examples
 
 RUN = 1

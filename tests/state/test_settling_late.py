@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ingest.balance import Balance
 from ingest.ranges import Range, Ranges
-from ingest.state.settling import Group, Kept, Settling
+from ingest.state.groups import Group, Kept
+from ingest.state.settling import Settling
 
 
 def rows_of(group: Group) -> dict[int, list[Range]]:
