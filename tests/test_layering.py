@@ -84,6 +84,8 @@ EDGES: Final = {"metrics", "observer", "sandbox", "sinks", "sources", "state", "
 DRIVERS: Final = {
     "acking",
     "assembly",
+    "deliveries",
+    "dispatcher",
     "embedded",
     "hearing",
     "lag",

@@ -154,7 +154,7 @@ def test_requests_in_flight_are_expected_by_what_each_costs(
 ) -> None:
     """Where users are counted, a full request is many: as many fewer requests reach the rate."""
     pipeline = pipeline_of(options_of(destination, name, row=row))
-    in_flight, endpoint = pipeline._in_flight, pipeline._sink.endpoint
+    in_flight, endpoint = pipeline._dispatcher._in_flight, pipeline._sink.endpoint
     assert isinstance(in_flight, InFlight)
     cost = pipeline.ladder.current.fill if endpoint.counts == "users" else 1
     assert in_flight.rate == pipeline._throttle.rate / cost
