@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from ingest.balance import Balance
 from ingest.codec import loads
+from ingest.errors import LocalFailure
 from ingest.outcomes import Delivered
 from ingest.records import ATTRIBUTES, KINDS, Batch, UserKey, part_of, position
 from ingest.retry import ALL_DELIVERED, TAKEN, Disposition, Verdict
@@ -181,6 +183,12 @@ class Ledger:
             if key is not None and flag is not None:
                 self._letters.remember(key, place, flag)
 
+    def _take_back(self, length: int, written: int) -> None:
+        """Cut away letters of records that go again: they would come to have two."""
+        with suppress(LocalFailure):  # what failed before is told
+            self.dead_letters.cut(length)
+            self.dead_letters.written = written
+
     def _mark_superseded(self, batch: Batch, disposition: Disposition) -> None:
         """Mark the letters of users of whom later attributes were delivered now."""
         if not (len(self._letters) or len(self._recalled)):
@@ -216,6 +224,7 @@ class Ledger:
         """
         verdicts = (*disposition.verdicts, *disposition.warned)
         letters = self._letters_of(batch, answer, verdicts, attempts) if verdicts else []
+        before = (self.dead_letters.length, self.dead_letters.written) if letters else None
         if letters:
             columns = batch.columns
             self._post(
@@ -225,7 +234,12 @@ class Ledger:
                     for one in verdicts
                 ],
             )
-        self._mark_superseded(batch, disposition)
+        try:
+            self._mark_superseded(batch, disposition)
+        except LocalFailure:
+            if before is not None:
+                self._take_back(*before)
+            raise
         if verdicts:
             self._count_verdicts(batch, disposition, letters)
         if disposition.delivered:

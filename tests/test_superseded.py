@@ -405,3 +405,24 @@ def test_a_row_that_was_mended_to_a_record_is_one() -> None:
     (found,) = records_of(dumps(mended | {"superseded": True}), None)
     assert isinstance(found, Found)
     assert found.superseded is True
+
+
+def test_a_letter_whose_record_goes_again_is_taken_back(tmp_path: Path) -> None:
+    """Where an older one cannot be marked nothing is settled, and the new one is not there."""
+    path = tmp_path / "letters"
+    process = Process(path)
+    process.end((0, 1), "u", "rejected")
+    before = path.read_bytes()
+
+    def fails(flags: object) -> None:
+        raise LocalFailure("the disk is gone")
+
+    process.ledger.dead_letters.mark = fails  # type: ignore[method-assign]  # as a disk does
+    for line, columns in ((2, ("rejected", "delivered")), (4, ("delivered", "delivered"))):
+        texts = [dumps({"attributes": {"external_id": who, "plan": "y"}}) for who in "vu"]
+        (taken,) = process.intake.take(0, texts, line)
+        with pytest.raises(LocalFailure, match="the disk is gone"):
+            process.settle(taken.chunks, columns)
+        assert path.read_bytes() == before
+        assert process.ledger.dead_letters.written == 1
+        assert process.ledger.balance.count("rejected") == 1
