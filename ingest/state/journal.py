@@ -27,7 +27,7 @@ from ingest.state.directory import StateDirectory, is_locked
 from ingest.state.groups import LETTERS, CountKey, Kept
 from ingest.state.identity import Conflict, RunIdentity, conflict
 from ingest.state.recording import LEAST_AHEAD, Recording
-from ingest.state.recovery import News, bring_in, news_in
+from ingest.state.recovery import News, bring_in, logged_in, news_in
 from ingest.state.redo import VERSION, Heading, RedoLog, boot_id
 from ingest.state.settling import OF_WHICH, Settling
 
@@ -269,11 +269,11 @@ def runs_in(directory: Path) -> list[Run]:
 
     Raises `LocalFailure` for a journal that cannot be read; a directory without one has no runs.
     """
-    alive = is_locked(directory)
+    alive, logged = is_locked(directory), logged_in(directory)
     with store.reading(store.path_in(directory)) as db:
         if db is None:
             return []
-        return [_seen(run, alive=alive) for run in _runs(db, news=news_in(db, directory))]
+        return [_seen(run, alive=alive) for run in _runs(db, news=news_in(db, logged))]
 
 
 def _runs(

@@ -7,6 +7,7 @@ database has; whoever goes on brings them into it.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,18 +15,29 @@ import msgspec
 from ingest.state import store
 from ingest.state.dead_letters import DeadLetterFile
 from ingest.state.groups import CountKey, Gathered, Group, ReasonKey, ReasonRow
-from ingest.state.redo import Entry, boot_id, trusted
+from ingest.state.redo import Entry, Logged, boot_id, trusted
 
 
 class News(msgspec.Struct, frozen=True):
     """What the log has of a run beyond the database: groups by their numbers, if there are any.
 
-    `credential` is the hash of the credential that was used, None for the one that is known.
+    `credential` is the hash of the credential that was used, None for the one that is known; `told`
+    the number of the last group that is in the database. It is not `whole` if some are missing that
+    others came after.
     """
 
     credential: str | None
     letters_path: str
+    told: int
     entries: list[Entry]
+    whole: bool = True
+
+    def in_order(self) -> News:
+        """Return the same with the entries in their order, up to the first that is missing."""
+        ordered = sorted(self.entries, key=lambda entry: entry.number)
+        there = [entry for at, entry in enumerate(ordered, self.told + 1) if entry.number == at]
+        whole = len(there) == len(ordered)
+        return msgspec.structs.replace(self, entries=there, whole=whole)
 
     @property
     def group(self) -> Group:
@@ -43,33 +55,39 @@ class News(msgspec.Struct, frozen=True):
         return self.group.reasons if self.entries else {}
 
 
-def news_in(db: sqlite3.Connection, directory: Path) -> dict[int, News]:
-    """Return what the log in a state directory tells of runs, by their ids.
+def logged_in(directory: Path) -> list[Logged]:
+    """Return what the log in a state directory holds; only what this boot wrote is trusted.
 
-    Only what this boot wrote is trusted. Raises `LocalFailure` for a log that cannot be read.
+    Whoever reads beside a run asks for this before he looks into the database: what was committed
+    in between is no news then, and nothing is missing. Raises `LocalFailure`.
     """
+    return list(trusted(directory, boot_id()))
+
+
+def news_in(db: sqlite3.Connection, logged: Iterable[Logged]) -> dict[int, News]:
+    """Return what the log tells of runs, by their ids."""
     found: dict[int, News] = {}
-    for heading, entries in trusted(directory, boot_id()):
+    for heading, entries in logged:
         row = db.execute(
             "SELECT id, told, letters_path FROM runs WHERE salt=?", (heading.salt,)
         ).fetchone()
         if row is None:  # forgotten
             continue
         run, told, letters_path = row
-        news = found.setdefault(run, News(heading.credential, letters_path, []))
+        news = found.setdefault(run, News(heading.credential, letters_path, told, []))
         news.entries.extend(entry for entry in entries if entry.number > told)
-        news.entries.sort(key=lambda entry: entry.number)
-    return found
+    return {run: news.in_order() for run, news in found.items()}
 
 
 def bring_in(db: sqlite3.Connection, directory: Path) -> set[int]:
-    """Write what the log tells into the database; return the ids of the runs whose log was found.
+    """Write what the log tells into the database; return the ids of the runs whose log is whole.
 
     Raises `LocalFailure`.
     """
     path = store.path_in(directory)
+    logged = logged_in(directory)
     with store.told(path):
-        found = news_in(db, directory)
+        found = news_in(db, logged)
     for run, news in found.items():
         if not news.entries:
             continue
@@ -78,5 +96,10 @@ def bring_in(db: sqlite3.Connection, directory: Path) -> set[int]:
         group, last = news.group, news.entries[-1]
         with store.told(path), store.transaction(db):
             credential = news.credential if group.delivers else None
-            store.write(db, run, group, last.seconds, told=last.number, credential=credential)
-    return set(found)
+            store.write(
+                *(db, run, group, last.seconds),
+                told=last.number,
+                ahead=0 if news.whole else store.recorded(db, run).ahead,
+                credential=credential,
+            )
+    return {run for run, news in found.items() if news.whole}

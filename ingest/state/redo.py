@@ -57,6 +57,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     group: Group
 
 
+Logged = tuple[Heading, list[Entry]]
+"""What a file of the log holds."""
+
+
 def boot_id() -> str:
     """Return what names this start of the machine; empty where nothing does: equal to no other."""
     with contextlib.suppress(OSError):
@@ -114,7 +118,7 @@ class RedoLog:
         self._fds = []
 
 
-def trusted(directory: Path, boot: str) -> Iterator[tuple[Heading, list[Entry]]]:
+def trusted(directory: Path, boot: str) -> Iterator[Logged]:
     """Yield what each file holds of a boot, as far as it is whole. Raises `LocalFailure`."""
     for name in FILES:
         try:

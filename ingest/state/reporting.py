@@ -12,7 +12,7 @@ from typing import Any, Final
 from ingest.balance import Balance
 from ingest.state import store
 from ingest.state.journal import CRASHED, RUNNING, Run
-from ingest.state.recovery import news_in
+from ingest.state.recovery import logged_in, news_in
 from ingest.state.settling import Settling
 
 NOT_KEPT: Final = "unknown"
@@ -26,10 +26,10 @@ def report_of(directory: Path, run: Run) -> dict[str, Any]:
     """
     if run.report is not None and run.state not in (RUNNING, CRASHED):
         return run.report
-    balance = Balance()
+    balance, logged = Balance(), logged_in(directory)
     with store.reading(store.path_in(directory)) as db:
         if db is not None:
-            kept, news = store.read(db, run.id), news_in(db, directory).get(run.id)
+            kept, news = store.read(db, run.id), news_in(db, logged).get(run.id)
             if news is not None:
                 kept.counts |= news.counts
                 kept.reasons |= news.reasons

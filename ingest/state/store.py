@@ -148,7 +148,7 @@ def connect(path: Path, *, power_safe: bool = True) -> sqlite3.Connection:
 def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
     """Open the database to read it, also while a run writes; None if there is none.
 
-    Raises `LocalFailure`.
+    All that is read is of one moment. Raises `LocalFailure`.
     """
     if not path.exists():
         yield None
@@ -162,6 +162,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
             db = _opened(f"file:{_quoted(path)}?mode=ro&immutable=1", uri=True)
             _check_version(db, path, 1)
         with closing(db):
+            db.execute("BEGIN")
             yield db
 
 

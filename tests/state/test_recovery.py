@@ -10,6 +10,7 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
+import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from ingest.state import recording as recording_module
 from ingest.state import redo, store
 from ingest.state.journal import Journal, runs_in
 from ingest.state.recording import Recording
+from ingest.state.recovery import logged_in, news_in
 from ingest.state.reporting import report_of
 from ingest.state.resuming import sift
 from tests.examples import examples
@@ -394,6 +396,63 @@ async def test_a_run_that_was_killed_is_told_of_to_its_last_entry(tmp_path: Path
         assert (found.state, found.records["read"], found.records["pending"]) == ("crashed", 3, 2)
         report = report_of(tmp_path / "left", found)
     assert (report["records"]["invalid"], report["reasons"][0]["example"]) == (1, "x:1")
+
+
+@pytest.mark.asyncio
+async def test_where_an_entry_is_missing_those_after_it_are_not_trusted(tmp_path: Path) -> None:
+    """Somebody took a file away: what comes before is true, and the rest is in doubt."""
+    with little():
+        state = tmp_path / "state"
+        with Journal(state) as journal:
+            run = begun(journal, tmp_path)
+            async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+                for at in range(4):
+                    recording.take_in(0, at + 1)
+                    recording.settle([at])
+                    recording.write()
+                copied(state, tmp_path / "left")
+        path = tmp_path / "left" / redo.FILES[0]
+        heading, *entries = map(bytes, redo._frames(path.read_bytes()))
+        assert len(entries) == 4
+        del entries[2]
+        path.write_bytes(b"".join(map(framed, (heading, *entries))))
+        for _ in range(2):
+            assert runs_in(tmp_path / "left")[0].state == "crashed"
+            with Journal(tmp_path / "left") as journal:
+                (run,) = journal.runs()
+                assert list(journal.kept(run).settled) == [(0, 2)]
+        with Journal(tmp_path / "left") as journal:
+            async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+                assert recording.settling.unsure == LEAST
+
+
+def framed(data: bytes) -> bytes:
+    """What was a frame, as one."""
+    return redo._FRAME.pack(len(data), zlib.crc32(data)) + data
+
+
+@pytest.mark.asyncio
+async def test_what_is_read_beside_a_run_is_of_one_moment(tmp_path: Path) -> None:
+    """A commit between the look at the log and that at the database hides and repeats nothing."""
+    with little():
+        balance = Balance()
+        with Journal(tmp_path) as journal:
+            run = begun(journal, tmp_path)
+            async with journal.record(run, balance, letters_in(tmp_path)) as recording:
+                balance.read("event", 3)
+                recording.take_in(0, 3)
+                recording.write()
+                logged = logged_in(tmp_path)
+                balance.read("event", 4)
+                await recording.durable(recording.take_in(0, 7))
+                with store.reading(store.path_in(tmp_path)) as db:
+                    assert db is not None
+                    (news,) = news_in(db, logged).values()
+                    assert (news.entries, news.whole) == ([], True)
+                    balance.read("event", 1)
+                    await recording.durable(recording.take_in(0, 8))
+                    assert store.counts(db, run.id)["kind", "event", "read"] == 7
+                assert runs_in(tmp_path)[0].records["read"] == 8
 
 
 @pytest.mark.asyncio
