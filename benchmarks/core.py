@@ -17,12 +17,12 @@ from benchmarks.corpora import lines_of
 from benchmarks.sampling import Plan, Ratio, Round, Sample, Setting
 from ingest.batcher import Batcher
 from ingest.codec import loads
+from ingest.dispositions import Disposition
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger, Named
 from ingest.outcomes import Delivered
 from ingest.profiles import Caps
 from ingest.records import KINDS, Batch
-from ingest.retry import Disposition
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetterFile
 from ingest.taken import Taken

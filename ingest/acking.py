@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
+from ingest.dispositions import TAKEN, Verdict
 from ingest.records import Batch, part_of
-from ingest.retry import TAKEN, Verdict
 from ingest.sources.base import Block
 from ingest.taken import Refusal, Taken
 

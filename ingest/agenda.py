@@ -12,11 +12,12 @@ from itertools import count
 from typing import Final
 
 from ingest.batcher import Batcher
+from ingest.dispositions import Disposition, Piece
 from ingest.lingering import Lingering
 from ingest.profiles import CapsLadder
 from ingest.records import Batch, Chunk
 from ingest.resends import Case, Resends
-from ingest.retry import Disposition, Piece, repacked
+from ingest.retry import repacked
 
 BODIES_SHARE: Final = 0.5
 """Share of the byte budget that bodies may take before the first one that is not begun any more;

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from ingest.acking import Acks
+from ingest.dispositions import RetryPolicy
 from ingest.errors import ConfigError
 from ingest.inflight import MOST, Fixed, InFlight
 from ingest.intake import BadField, Intake, IntakeRules
@@ -27,7 +28,6 @@ from ingest.observer import Observer
 from ingest.pipeline import Driver, DriverSettings
 from ingest.profiles import Caps, CapsLadder
 from ingest.rates import largest_cost
-from ingest.retry import RetryPolicy
 from ingest.settings import parse_bytes, parse_duration, parse_in_flight, parse_share
 from ingest.sinks.base import Endpoint, HttpSink, Sink
 from ingest.sockets import sockets_left

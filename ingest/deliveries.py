@@ -16,6 +16,7 @@ import msgspec
 
 from ingest.agenda import Agenda
 from ingest.balance import Balance
+from ingest.dispositions import Disposition, RetryPolicy, Weather
 from ingest.health import Health
 from ingest.hearing import Hearing
 from ingest.inflight import Fixed, InFlight
@@ -24,7 +25,7 @@ from ingest.outcomes import Reply, Unanswered
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
 from ingest.resends import Case
-from ingest.retry import Disposition, RetryPolicy, Weather, decide, plainly
+from ingest.retry import decide, plainly
 from ingest.sinks.base import Answer, HttpSink, Sink
 
 

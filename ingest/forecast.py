@@ -16,12 +16,13 @@ import msgspec
 
 from ingest.agenda import Agenda
 from ingest.batcher import Batcher
+from ingest.dispositions import Disposition
 from ingest.filling import Folding
 from ingest.inflight import FIRST
 from ingest.profiles import Caps, CapsLadder
 from ingest.records import Batch, Chunk
 from ingest.resends import Case
-from ingest.retry import Disposition, repacked
+from ingest.retry import repacked
 
 
 class Needs(msgspec.Struct):

@@ -17,10 +17,10 @@ import msgspec
 
 from ingest.balance import Balance
 from ingest.codec import loads
+from ingest.dispositions import ALL_DELIVERED, TAKEN, Disposition, Verdict
 from ingest.errors import LocalFailure
 from ingest.outcomes import Delivered
 from ingest.records import ATTRIBUTES, KINDS, Batch, UserKey, part_of, position
-from ingest.retry import ALL_DELIVERED, TAKEN, Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetter, DeadLetterFile, Letters
 from ingest.superseding import MOST_LETTERS, Superseding

@@ -22,7 +22,6 @@ import msgspec
 
 from ingest.learning import Learner
 from ingest.meters import Bucket, Pace, Window, meter_of
-from ingest.outcomes import ServerWord
 from ingest.pace import Spent, Standing
 from ingest.rates import (
     CATCH_UP,
@@ -36,6 +35,7 @@ from ingest.rates import (
     peak_rate,
     scaled,
 )
+from ingest.serverwords import ServerWord
 from ingest.settings import format_duration
 
 __all__ = [

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ingest.acking import Acks
+from ingest.dispositions import ALL_DELIVERED, Disposition, Verdict
 from ingest.errors import LocalFailure
 from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.outcomes import Unanswered
 from ingest.records import EMPTY_COLUMN, Batch, Chunk, Column
-from ingest.retry import ALL_DELIVERED, Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.sources.base import Block
 from ingest.state.groups import Place

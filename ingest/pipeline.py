@@ -25,6 +25,7 @@ from ingest.agenda import Agenda
 from ingest.batcher import Batcher
 from ingest.deliveries import Deliveries
 from ingest.dispatcher import Dispatcher
+from ingest.dispositions import RetryPolicy
 from ingest.errors import (
     Halted,
     IngestError,
@@ -42,7 +43,6 @@ from ingest.profiles import CapsLadder
 from ingest.proving import Prover
 from ingest.reader import Reader
 from ingest.records import Batch
-from ingest.retry import RetryPolicy
 from ingest.sinks.base import Sink
 from ingest.sources.base import Block
 from ingest.state.recording import Recording

@@ -12,8 +12,8 @@ from itertools import chain
 
 import msgspec
 
+from ingest.dispositions import Tries
 from ingest.records import Batch, UserKey
-from ingest.retry import Tries
 
 
 class Case(msgspec.Struct, eq=False):

@@ -18,8 +18,8 @@ from aiolimiter import AsyncLimiter
 
 from ingest.errors import ConfigError
 from ingest.limits import Budget, pacing
-from ingest.outcomes import ServerWord
 from ingest.pace import Standing
+from ingest.serverwords import ServerWord
 
 SPACED: Final = "its turn, for sends are spaced"
 """What is waited for when there is room, and only the evenness of sends is kept."""

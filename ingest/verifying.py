@@ -26,11 +26,11 @@ from ingest.outcomes import (
     Unauthorized,
     Unavailable,
     classify,
-    server_word,
 )
 from ingest.proof import Expected, Verdict, compared
 from ingest.proof.comparing import untold
 from ingest.records import UserKey
+from ingest.serverwords import server_word
 from ingest.sinks.export import Profile, ReadBack, asking, profiles_of
 from ingest.throttle import Throttle
 

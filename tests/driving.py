@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from ingest.codec import dumps, loads
+from ingest.dispositions import RetryPolicy
 from ingest.errors import InputError
 from ingest.inflight import Fixed, InFlight
 from ingest.intake import Intake, IntakeRules
@@ -26,7 +27,6 @@ from ingest.outcomes import Delivered, Outcome
 from ingest.pipeline import Driver, DriverSettings, State
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
-from ingest.retry import RetryPolicy
 from ingest.schemas import TrackSchema
 from ingest.sinks.base import Answer, Endpoint
 from ingest.sinks.braze import ENDPOINTS

@@ -17,7 +17,7 @@ import msgspec
 
 from ingest.inflight import InFlight, Verdict
 from ingest.limits import Bucket, Budget, RateLimit, pacing
-from ingest.outcomes import ServerWord
+from ingest.serverwords import ServerWord
 
 Dialect = Literal["classic", "dated", "mau", "silent"]
 """classic: epoch resets to the millisecond of our own clock. dated: the same against a `Date` in

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ingest.codec import loads
+from ingest.dispositions import Disposition, RetryPolicy
 from ingest.inflight import Fixed
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger, Named
@@ -25,7 +26,6 @@ from ingest.observer import Observer
 from ingest.pipeline import Driver, DriverSettings, State
 from ingest.profiles import CapsLadder
 from ingest.records import Batch
-from ingest.retry import Disposition, RetryPolicy
 from ingest.sinks.base import Answer, Wire
 from ingest.sources.base import Block, split_blocks
 from ingest.state.dead_letters import DeadLetterFile

@@ -16,6 +16,7 @@ from ingest.agenda import Agenda
 from ingest.balance import Balance
 from ingest.batcher import Batcher
 from ingest.breaker import Breaker
+from ingest.dispositions import Disposition, RetryPolicy, Weather
 from ingest.outcomes import (
     Delivered,
     Invalid,
@@ -30,7 +31,7 @@ from ingest.outcomes import (
 from ingest.profiles import Caps, CapsLadder
 from ingest.records import KINDS, Batch, UserKey
 from ingest.resends import Case
-from ingest.retry import Disposition, RetryPolicy, Weather, decide
+from ingest.retry import decide
 from tests.batches import SLOTS, chunk_of, positions_of
 
 STEPS = tuple(Caps((9, 9, 9), total, 100_000) for total in (27, 9, 6))

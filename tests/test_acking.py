@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from ingest.acking import DELIVERED, Acks, End
 from ingest.codec import dumps
+from ingest.dispositions import Verdict
 from ingest.intake import Intake, IntakeRules
 from ingest.reading import judged
 from ingest.records import EMPTY_COLUMN, Batch, Column
-from ingest.retry import Verdict
 from ingest.sources.base import Block
 from ingest.taken import Taken
 

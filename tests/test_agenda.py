@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from ingest.agenda import Agenda
 from ingest.batcher import Batcher
+from ingest.dispositions import Disposition, Piece, Tries
 from ingest.profiles import Caps, CapsLadder
-from ingest.retry import Disposition, Piece, Tries
 from tests.batches import SLOTS, chunk_of
 
 CAPS = Caps((9, 9, 9), 27, 4_000)

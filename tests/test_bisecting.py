@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ingest.dispositions import RetryPolicy, Verdict, Weather
 from ingest.outcomes import Delivered, Outcome, Refused, TooLarge, TooMany, Unanswered, Unavailable
 from ingest.profiles import Caps
 from ingest.records import Batch
 from ingest.resends import Resends
-from ingest.retry import RetryPolicy, Verdict, Weather, decide
+from ingest.retry import decide
 from tests.batches import SLOTS, batch_of, positions_of
 from tests.examples import examples
 

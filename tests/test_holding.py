@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.limits import Budget, parse_rate
-from ingest.outcomes import ServerWord
+from ingest.serverwords import ServerWord
 from tests.far_end import Destination, Link, Result, simulate
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from ingest.codec import loads
+from ingest.dispositions import Disposition, Verdict
 from ingest.errors import LocalFailure
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import SUMMARIES, Ledger, Named
 from ingest.outcomes import Delivered, Invalid, Remark, Unanswered, Words, remarks_of
 from ingest.records import EMPTY_COLUMN, KINDS, Batch, Column, ordinal_of, position
-from ingest.retry import Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetterFile
 from tests.intake_lines import RULES, mixtures

@@ -26,7 +26,7 @@ from ingest.limits import (
     peak_rate,
 )
 from ingest.meters import BUCKET_SLACKS
-from ingest.outcomes import ServerWord
+from ingest.serverwords import ServerWord
 from tests.examples import examples
 from tests.far_end import Destination, Link, simulate
 

@@ -14,6 +14,7 @@ import pytest
 
 from ingest.balance import Balance
 from ingest.codec import loads
+from ingest.dispositions import RetryPolicy
 from ingest.errors import LocalFailure
 from ingest.inflight import Fixed
 from ingest.intake import Intake, IntakeRules
@@ -24,7 +25,6 @@ from ingest.outcomes import Delivered, Outcome
 from ingest.pipeline import Driver, DriverSettings
 from ingest.profiles import CapsLadder
 from ingest.records import EMPTY_COLUMN, Batch, Column
-from ingest.retry import RetryPolicy
 from ingest.sinks.base import Answer
 from ingest.sinks.braze import ENDPOINTS
 from ingest.sinks.memory import MemorySink

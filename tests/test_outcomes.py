@@ -12,8 +12,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.outcomes import (
-    _NUMBER,
-    MAX_WAIT,
     MOST_READ,
     OTHERS,
     Delivered,
@@ -21,19 +19,17 @@ from ingest.outcomes import (
     Refused,
     Remark,
     Response,
-    ServerWord,
     Throttled,
     TooLarge,
     Unanswered,
     Unauthorized,
     Unavailable,
     Words,
-    _number,
     classify,
     lowered,
     remarks_of,
-    server_word,
 )
+from ingest.serverwords import _NUMBER, MAX_WAIT, ServerWord, _number, server_word
 
 NOW = 1_700_000_000.0
 """Wall clock of the tests: Tue, 14 Nov 2023 22:13:20 GMT."""

@@ -23,7 +23,6 @@ from ingest.outcomes import (
     Outcome,
     Refused,
     Remark,
-    ServerWord,
     Throttled,
     TooLarge,
     TooMany,
@@ -35,6 +34,7 @@ from ingest.pipeline import DriverSettings
 from ingest.profiles import Caps, CapsLadder
 from ingest.records import Batch, Partition
 from ingest.schemas import Encoded, TrackSchema
+from ingest.serverwords import ServerWord
 from ingest.sinks.base import Answer
 from ingest.sinks.braze import ENDPOINTS
 from ingest.sources.base import Block

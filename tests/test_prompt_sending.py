@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.balance import Balance
+from ingest.dispositions import RetryPolicy
 from ingest.errors import LocalFailure
 from ingest.inflight import FIRST, Fixed
 from ingest.intake import Intake, IntakeRules
@@ -18,7 +19,6 @@ from ingest.outcomes import Reply
 from ingest.pipeline import Driver, DriverSettings
 from ingest.profiles import Caps, CapsLadder
 from ingest.records import Batch
-from ingest.retry import RetryPolicy
 from ingest.sinks.base import Answer, Sink
 from ingest.sinks.braze import BrazeSink
 from ingest.sinks.memory import MemorySink

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.balance import COLUMNS
+from ingest.dispositions import RetryPolicy
 from ingest.outcomes import TooMany
 from ingest.records import UserKey
-from ingest.retry import RetryPolicy
 from tests.batches import positions_of, rows_strategy
 from tests.examples import examples
 from tests.rehearsal import STEPS, Habits, Rehearsal

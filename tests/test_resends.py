@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.dispositions import Tries
 from ingest.records import Batch, UserKey
 from ingest.resends import Case, Resends
-from ingest.retry import Tries
 from tests.batches import batch_of, positions_of, rows_strategy, users_of
 from tests.examples import examples
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.dispositions import TAKEN, Disposition, RetryPolicy, Row, Tries, Verdict, Weather
 from ingest.outcomes import (
     Delivered,
     Invalid,
@@ -27,20 +28,7 @@ from ingest.outcomes import (
 )
 from ingest.profiles import Caps
 from ingest.records import Batch, UserKey
-from ingest.retry import (
-    ABOUT_DATA,
-    TAKEN,
-    Disposition,
-    RetryPolicy,
-    Row,
-    Tries,
-    Verdict,
-    Weather,
-    backoff,
-    decide,
-    in_source_order,
-    plainly,
-)
+from ingest.retry import ABOUT_DATA, backoff, decide, in_source_order, plainly
 from tests.batches import SLOTS, batch_of, rows_strategy
 from tests.examples import examples
 

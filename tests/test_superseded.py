@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from ingest import ledger as ledger_module
 from ingest.codec import dumps, loads
+from ingest.dispositions import Disposition, Verdict
 from ingest.errors import LocalFailure
 from ingest.forms import Found, Misformed, records_of
 from ingest.intake import Intake, IntakeRules
 from ingest.ledger import Ledger, Named
 from ingest.outcomes import Delivered
 from ingest.records import EMPTY_COLUMN, KINDS, Batch, Chunk, Column, UserKey
-from ingest.retry import Disposition, Verdict
 from ingest.sinks.base import Answer
 from ingest.state.dead_letters import DeadLetter, DeadLetterFile
 from ingest.taken import Taken

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import ConfigError
 from ingest.limits import BucketLimit, Budget, PaceLimit, RateLimit, WindowLimit, parse_rate
-from ingest.outcomes import ServerWord
+from ingest.serverwords import ServerWord
 from ingest.throttle import Throttle
 from tests.virtual_clock import run
 

@@ -16,23 +16,13 @@ import msgspec
 
 from ingest.batcher import Folding
 from ingest.errors import ConfigError
-from ingest.outcomes import (
-    Lost,
-    Outcome,
-    Reply,
-    Response,
-    ServerWord,
-    Unanswered,
-    Unavailable,
-    Unsent,
-    lowered,
-    server_word,
-)
+from ingest.outcomes import Lost, Outcome, Reply, Response, Unanswered, Unavailable, Unsent, lowered
 from ingest.profiles import Caps
 from ingest.quoting import quote
 from ingest.rates import RateLimit
 from ingest.records import Batch
 from ingest.schemas import Schema
+from ingest.serverwords import ServerWord, server_word
 from ingest.sinks.export import ReadBack
 
 REQUEST_ID_CHARS: Final = 100

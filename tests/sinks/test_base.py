@@ -17,13 +17,13 @@ from ingest.outcomes import (
     Outcome,
     Reply,
     Response,
-    ServerWord,
     Unanswered,
     Unavailable,
     Unsent,
 )
 from ingest.quoting import quote
 from ingest.records import EMPTY_COLUMN, Batch
+from ingest.serverwords import ServerWord
 from ingest.sinks.base import (
     REQUEST_ID_CHARS,
     Answer,

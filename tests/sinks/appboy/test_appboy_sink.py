@@ -27,11 +27,11 @@ from ingest.outcomes import (
     Unanswered,
     Unauthorized,
     Unavailable,
-    server_word,
 )
 from ingest.quoting import masked
 from ingest.rates import WindowLimit
 from ingest.records import KINDS, Batch, Column, Partition
+from ingest.serverwords import server_word
 from ingest.sinks.appboy.rows import ENDPOINTS, ROWS, SENDS
 from ingest.sinks.appboy.schema import AppboySchema
 from ingest.sinks.appboy.sink import COMPLAINT, DESTINATION, SETTINGS, AppboySink, AppboyWire
