@@ -102,17 +102,17 @@ class Agenda:
         self._split(case, repacked(case.batch, case.tries, caps), now)
         return self._resends.take(now)
 
-    def take_full(self, most: int) -> list[Case]:
+    def take_full(self, most: int, now: float) -> list[Case]:
         """Return up to `most` full requests of fresh records, where there is nothing else to mind.
 
         They may all go at once, and none of them is a probe. No request: ask `take`.
         """
-        caps = self._ladder.current
-        if self._resends.waiting or self._ladder.probing or caps.total > self._ladder.confirmed:
+        caps, confirmed = self._ladder.current, self._ladder.confirmed
+        if self._ladder.probing or self._goes_again(now):
             return []
         cases: list[Case] = []
         while len(cases) < most and not self._bodies_full:
-            batch = self._batcher.take_full(caps, self._ladder.generation)
+            batch = self._batcher.take_full(caps, self._ladder.generation, confirmed)
             if batch is None:
                 break
             self._lingering.went(batch.records)
@@ -224,6 +224,11 @@ class Agenda:
         if self._lingering.until is not None:
             return self._lingering.over(now)
         return self.reader_waits and not len(self._resends)
+
+    def _goes_again(self, now: float) -> bool:
+        """Whether something that failed goes ahead of fresh records by now."""
+        due = self._resends.next_due() if self._resends.waiting else None
+        return due is not None and due <= now
 
     @property
     def _bodies_full(self) -> bool:

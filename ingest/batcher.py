@@ -160,8 +160,10 @@ class Batcher:
         self.nbytes -= opened.nbytes + RECORD_OVERHEAD * opened.total
         return batch
 
-    def take_full(self, caps: Caps, generation: int = 0) -> Batch | None:
+    def take_full(self, caps: Caps, generation: int = 0, most: int | None = None) -> Batch | None:
         """Return a full batch of queues alone, where nothing else is there; None: ask `take`.
+
+        One with more than `most` records is left to `take` as well.
 
         What the long way comes to in the plainest case, which a table of users is from its first
         row to its last: nobody waits behind anybody, and all is of one partition.
@@ -172,6 +174,8 @@ class Batcher:
             return None
         partition, lot = only
         if any(lot.runnable) or (counts := self._full_counts(caps, lot)) is None:
+            return None
+        if most is not None and sum(counts) > most:
             return None
         found = lot.first(counts)
         members = len(partition.members)

@@ -21,6 +21,9 @@ from ingest.records import Batch
 from ingest.resends import Case
 from ingest.throttle import Throttle
 
+JOURNAL: Final = "the journal"
+"""What is waited for while a disk is slow."""
+
 PROBE_PATIENCE: Final = 1.0
 """Seconds for which a probe of caps is waited for once `FIRST` requests are out, it included: what
 goes beside it is smaller than it need be. One that takes longer may be lost."""
@@ -94,8 +97,13 @@ class Dispatcher:
                 until = None if math.isinf(closed_for) else closed_for
                 await self._pause(until, "the destination, which is down")
                 continue
+            if self._deliveries.noting.owes:
+                self.waiting_for = JOURNAL
+                await self._deliveries.noting.own_up()
+                self.waiting_for = ""
+                continue
             room = allowed - self._deliveries.count
-            if await self._launch_several(room):
+            if await self._launch_several(room, now):
                 continue
             case = self._agenda.take(now)
             if self._agenda.reader_waits and not self._agenda.enough:
@@ -105,7 +113,6 @@ class Dispatcher:
                     return
                 await self._pause(self._agenda.next_moment(now), self._lack())
                 continue
-            await self._deliveries.noting.own_up()
             if await self._permit(case):
                 self._note_probe(case)
                 self._deliveries.launch((case,))
@@ -180,22 +187,22 @@ class Dispatcher:
             return "the next try of what failed"
         return "records"
 
-    async def _launch_several(self, room: int) -> bool:
+    async def _launch_several(self, room: int, now: float) -> bool:
         """Launch full requests of fresh records that may all go at once; return whether any did.
 
         What each of them costs beside its bytes is paid once for all, where a destination is fast.
         None of them is a probe.
         """
-        if room < 2 or self._health.breaker.open or self._deliveries.noting.owes:
+        if room < 2 or self._health.breaker.open:
             return False
         most = self._throttle.several(room, self._deliveries.count)
-        cases = self._agenda.take_full(most)
+        cases = self._agenda.take_full(most, now)
         if not cases:
             return False
         granted = await self._throttle.at_once(1, self._deliveries.count, len(cases))
         if granted is None:  # a turn that was left over has ended just now
             for case in cases:
-                self._agenda.put_back(case, self._clock())
+                self._agenda.put_back(case, now)
             return False
         for case in cases:
             case.granted_at = granted

@@ -8,6 +8,7 @@ too. Without a journal everything here is nothing.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -25,7 +26,7 @@ from ingest.state.recording import Recording
 from ingest.state.resuming import sift
 from ingest.taken import Taken
 
-IN_FLIGHT: Final = "in flight when an earlier run of this input ended: it may have arrived"
+IN_FLIGHT: Final = "perhaps in flight when an earlier run of this input ended: it may have arrived"
 
 
 class Noting:
@@ -48,6 +49,8 @@ class Noting:
         self._kinds = kinds
         self._hold = hold
         self._recording = recording
+        self.reading_waits = False
+        """Whether what was read waits for the journal before it is taken in."""
         self._doubted: set[int] = set()  # positions that go again, and may have arrived before
 
     # Reading
@@ -69,7 +72,11 @@ class Noting:
     async def keep_up(self, taken: Taken) -> None:
         """Return when what was read may be taken in. Raises `LocalFailure`."""
         if self._recording is not None:
-            await self._recording.keep_up(sum(taken.read.values()))
+            self.reading_waits = True
+            try:
+                await self._recording.keep_up(sum(taken.read.values()))
+            finally:
+                self.reading_waits = False
 
     def take_in(self, part: int, taken: Taken, intake: Intake) -> Taken:
         """Account for what was read, and return what of it is to be sent."""
@@ -77,10 +84,14 @@ class Noting:
         if recording is None:
             self._ledger.take_in(taken)
         else:
-            taken = sift(taken, recording.settling, self._kinds, self._again)
+            held: list[tuple[Chunk, int]] = []
+            again = functools.partial(self._again, held)
+            taken = sift(taken, recording.settling, self._kinds, again)
             self._ledger.take_in(taken)
             invalid = [refusal.position for refusal in taken.refusals]
             recording.take_in(part, intake.next_ordinal(part), invalid)
+            for chunk, row in held:  # once they are counted as read
+                self._hold_back(recording, chunk, row)
         if self._acks is not None:
             self._acks.took(part, taken)
         return taken
@@ -93,24 +104,30 @@ class Noting:
         if self._acks is not None:
             self._acks.read(block)
 
-    def _again(self, chunk: Chunk, row: int) -> bool:
-        """Deal with a record that may have arrived: count the copy, or hold it."""
+    def _again(self, held: list[tuple[Chunk, int]], chunk: Chunk, row: int) -> bool:
+        """Deal with a record that may have arrived: count the copy, or put it to the `held`."""
         assert self._recording is not None
         slot, at = chunk.slots[row], chunk.positions[row]
-        fragment = bytes(chunk.fragments[row])
-        if not self._hold(slot, fragment):
+        if not self._hold(slot, bytes(chunk.fragments[row])):
             self._ledger.balance.maybe_duplicated += 1
             self._recording.mind(at)
             self._doubted.add(at)
             return True
+        self._recording.settling.doubt(at)  # whatever comes in between
+        held.append((chunk, row))
+        return False
+
+    def _hold_back(self, recording: Recording, chunk: Chunk, row: int) -> None:
+        """Write down that a record is held which may have arrived."""
+        slot, at = chunk.slots[row], chunk.positions[row]
+        fragment = bytes(chunk.fragments[row])
         columns = [EMPTY_COLUMN] * len(self._kinds)
         columns[slot] = Column.of([fragment], [chunk.keys[row]], [at], [chunk.lines[row]])
         batch = Batch(0, 0, tuple(columns), partition=chunk.partition)
         held = Verdict(slot, 0, "held", "unanswered", IN_FLIGHT)
         answer = Answer(Unanswered(None, IN_FLIGHT))
         self._ledger.settle(batch, answer, Disposition(verdicts=(held,)), attempts=1)
-        self._recording.settle([at])
-        return False
+        recording.settle([at])
 
     # Sending
 

@@ -24,7 +24,7 @@ from ingest.acking import Acks
 from ingest.agenda import Agenda
 from ingest.batcher import Batcher
 from ingest.deliveries import Deliveries
-from ingest.dispatcher import Dispatcher
+from ingest.dispatcher import JOURNAL, Dispatcher
 from ingest.dispositions import RetryPolicy
 from ingest.errors import (
     Halted,
@@ -293,6 +293,8 @@ class Driver:
     @property
     def waiting_for(self) -> str:
         """What the next request waits for, as a phrase; empty while it goes on (law 12)."""
+        if self._noting.reading_waits and not self.queued_records:
+            return JOURNAL
         return self._throttle.waits_for() or self._dispatcher.waiting_for
 
     @property

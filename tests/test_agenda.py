@@ -70,7 +70,7 @@ def test_several_full_requests_are_those_that_go_one_by_one(counts: list[int], m
         for agenda in (several, each):
             agenda.add(chunk_of([(1, f"u{first + n}") for n in range(count)], first=first))
         first += count
-    together = several.take_full(most)
+    together = several.take_full(most, 1.0)
     assert len(together) == min(most, sum(counts) // 9)
     for case in together:
         alone = each.take(1.0)
@@ -81,15 +81,41 @@ def test_several_full_requests_are_those_that_go_one_by_one(counts: list[int], m
     assert several.records == first - 9 * len(together)
 
 
+def test_what_needs_no_probe_is_taken_at_once_before_one_was_made() -> None:
+    """Records of one kind never fill what a probe would find out, and are as many as they may."""
+    wide = CapsLadder((CAPS, Caps((9, 9, 9), 9, 4_000)))
+    agenda = Agenda(Batcher(slots=SLOTS, overhead=10), wide, memory=1_000_000, linger=LINGER)
+    agenda.add(chunk_of([(1, f"u{n}") for n in range(20)]))
+    assert [case.batch.records for case in agenda.take_full(9, 1.0)] == [9, 9]
+    agenda.add(chunk_of([(slot, f"v{slot}{n}") for slot in range(3) for n in range(9)], first=20))
+    assert agenda.take_full(9, 1.0) == []
+    probe = agenda.take(1.0)
+    assert probe is not None
+    assert probe.batch.records == 27
+
+
+def test_what_goes_again_later_holds_up_nothing() -> None:
+    """Until it is due, whatever is full goes at once beside it; its users wait."""
+    agenda = agenda_of(36)
+    later, *_ = agenda.take_full(1, 1.0)
+    agenda.settle(later, Disposition(pieces=(Piece(None, Tries(sends=1)),), delay=5.0), 1.0)
+    agenda.add(chunk_of([(1, "u0"), *((1, f"v{n}") for n in range(9))], first=36))
+    beside = agenda.take_full(9, 5.9)
+    assert [case.batch.records for case in beside] == [9] * 4
+    assert all(later.batch.users().isdisjoint(case.batch.users()) for case in beside)
+    assert agenda.take_full(9, 6.0) == []
+    assert agenda.take(6.0) is later
+
+
 def test_nothing_is_taken_at_once_where_there_is_more_to_mind() -> None:
     """What goes again comes first, a probe goes alone, and bodies have their share of memory."""
     agenda = agenda_of(36)
-    again, *_ = agenda.take_full(9)
+    again, *_ = agenda.take_full(9, 1.0)
     agenda.settle(again, Disposition(pieces=(Piece(None, Tries(sends=1)),)), 1.0)
     agenda.add(chunk_of([(1, f"v{n}") for n in range(9)], first=36))
-    assert agenda.take_full(9) == []
+    assert agenda.take_full(9, 1.0) == []
     assert agenda.take(1.0) is again
-    assert len(agenda.take_full(9)) == 1
+    assert len(agenda.take_full(9, 1.0)) == 1
 
     probing = Agenda(
         Batcher(slots=SLOTS, overhead=10),
@@ -98,10 +124,10 @@ def test_nothing_is_taken_at_once_where_there_is_more_to_mind() -> None:
         linger=LINGER,
     )
     probing.add(chunk_of([(1, f"u{n}") for n in range(36)]))
-    assert probing.take_full(9) == []
+    assert probing.take_full(9, 1.0) == []
 
     small = Agenda(
         Batcher(slots=SLOTS, overhead=10), CapsLadder((CAPS,)), memory=300, linger=LINGER
     )
     small.add(chunk_of([(1, f"u{n}") for n in range(36)]))
-    assert len(small.take_full(9)) == 1
+    assert len(small.take_full(9, 1.0)) == 1

@@ -326,6 +326,31 @@ async def test_what_could_not_be_written_is_in_no_note(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_is_held_unread_is_counted_as_read_first(tmp_path: Path) -> None:
+    """Where its letter cannot be written it is pending, and in doubt at the next start."""
+    sink, letters = MemorySink(), DeadLetterFile(tmp_path / "letters", run="r")
+    kinds = sink.endpoint.kinds
+    ledger = Ledger(letters, kinds=kinds, places=Named(lambda part: "in"))
+    with Journal(tmp_path, power_safe=False) as journal:
+        run = journal.begin(IDENTITY, name="r", hash_of=hash_of, letters=letters, now=1.0)
+        async with journal.record(run, ledger.balance, letters) as recording:
+            recording.settling.unsure = 2
+
+            def fails(some: object, now: float) -> list[int | None]:
+                raise LocalFailure("the disk is gone")
+
+            letters.write = fails  # type: ignore[method-assign,assignment]  # as a disk does
+            noting = Noting(ledger, kinds, lambda slot, fragment: True, recording)
+            intake = Intake(IntakeRules())
+            (taken,) = intake.take(0, LINES[:2], 1)
+            with pytest.raises(LocalFailure, match="the disk is gone"):
+                noting.take_in(0, taken, intake)
+            assert ledger.balance.columns() | {"read": 2, "pending": 2} == ledger.balance.columns()
+            assert list(recording.settling.doubtful) == [(0, 2)]
+            assert (recording.settling.unsure, recording.settling.taken) == (0, {0: 2})
+
+
+@pytest.mark.asyncio
 async def test_reading_waits_for_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

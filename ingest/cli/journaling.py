@@ -185,6 +185,18 @@ def say_going_on(console: Console, run: Run) -> None:
     )
 
 
+def say_unsure(console: Console, settling: Settling) -> None:
+    """Say how many records may have been sent, where nobody can know: after a power cut."""
+    if settling.unsure:
+        perhaps = settling.unsure + len(settling.doubtful)
+        said = (
+            f"! The machine was started anew since this run was stopped: up to {perhaps:,} records "
+            "may have been sent that are not written down as such. They go again and are counted "
+            "as perhaps doubled; those that must not go twice are held"
+        )
+        console.print(Text(said, style="yellow"), soft_wrap=True)
+
+
 def say_finished(console: Console, run: Run) -> None:
     """Say that there is nothing to do."""
     console.print(

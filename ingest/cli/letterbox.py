@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -103,7 +103,7 @@ async def opened_letterbox(
 @asynccontextmanager
 async def _brokered(broker: Broker, run: str) -> AsyncIterator[Letterbox]:
     await broker.open()
-    letters = _Awaited(broker.name, broker.write, broker.flush, run=run)
+    letters = _Awaited(broker, run=run)
 
     async def room() -> None:
         while broker.waiting > MOST_WAITING:
@@ -129,18 +129,16 @@ async def _brokered(broker: Broker, run: str) -> AsyncIterator[Letterbox]:
 class _Awaited(LetterLines):
     """Letters to a broker, for a journal: what it commits waits until they are safe there."""
 
-    def __init__(
-        self,
-        name: str,
-        take: Callable[[list[bytes]], None],
-        flush: Callable[[], Awaitable[None]],
-        *,
-        run: str,
-    ) -> None:
-        super().__init__(name, take, run=run)
-        self._flush = flush
+    def __init__(self, broker: Broker, *, run: str) -> None:
+        super().__init__(broker.name, broker.write, run=run)
+        self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._given_up = False
+
+    @property
+    def safe(self) -> bool:
+        """Whether the broker has all of them."""
+        return not self._broker.waiting
 
     def give_up(self) -> None:
         """Wait no longer: then nothing more is committed."""
@@ -150,7 +148,7 @@ class _Awaited(LetterLines):
         """Return once they are safe; not to be called on the loop. Raises `LocalFailure`."""
 
         async def flushed() -> None:
-            await self._flush()
+            await self._broker.flush()
 
         future = asyncio.run_coroutine_threadsafe(flushed(), self._loop)
         while not self._given_up:

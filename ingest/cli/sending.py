@@ -34,6 +34,7 @@ from ingest.cli.journaling import (
     recall_letters,
     say_finished,
     say_going_on,
+    say_unsure,
     starts_of,
 )
 from ingest.cli.loop import run as run_loop
@@ -195,6 +196,7 @@ async def _running(
             recording = kept.journal.record(
                 begins, pipeline.balance, letters, hash_of=sink.credential_hash
             )
+            say_unsure(console, recording.settling)
             recall_letters(begins, source, sink, pipeline.ledger, options)
             await stack.enter_async_context(recording)
             pipeline.keep(recording)

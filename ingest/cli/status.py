@@ -173,7 +173,7 @@ def _print_one(console: Console, run: Run, report: dict[str, Any], state: Path) 
 def _next(run: Run, state: Path, letters: list[str], *, rows: bool) -> Iterator[tuple[str, str]]:
     """Yield what can be done now, each with what to type for it."""
     if run.state == RUNNING:
-        yield "It is going on now: what is shown is what was committed last", ""
+        yield "It is going on now: what is shown is a moment old", ""
         return
     if run.resumable:
         first = "Once that is mended, go on with" if run.state == "halted" else "Go on with"

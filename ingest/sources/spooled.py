@@ -72,6 +72,7 @@ class Journal(Protocol):
     @property
     def settling(self) -> Settled: ...
     async def durable(self) -> None: ...
+    def trust_what_comes(self) -> None: ...
     def forget(self, part: int) -> int: ...
 
 
@@ -107,6 +108,7 @@ class SpoolSource:
         self._before = before
         self._journal: Journal | None = None
         self._starts: dict[int, Start] = {}
+        self._ends: dict[int, int] = {}  # of what an earlier process may have sent
         self._session: SpoolSession | None = None
         self._stopping = asyncio.Event()
         self._sweeping = asyncio.Lock()
@@ -139,6 +141,7 @@ class SpoolSource:
         """
         self._journal = journal
         known = self._spool.sizes
+        self._ends = {part: self._spool.end(part) for part in known}
         for part in {*journal.settling.places, *journal.settling.taken} - known.keys():
             journal.forget(part)
 
@@ -154,7 +157,9 @@ class SpoolSource:
     async def sessions(self) -> AsyncIterator[SpoolSession]:
         """Yield a session, and the next one when that has ended; ends after `stop`."""
         while not self._stopping.is_set():
-            self._session = session = SpoolSession(self._spool, self.name, self._starts, self.sweep)
+            self._session = session = SpoolSession(
+                *(self._spool, self.name, self._starts, self.sweep), reads=self._mind_the_new
+            )
             yield session
             await _either(session.ended.wait(), self._stopping.wait())
 
@@ -193,6 +198,11 @@ class SpoolSource:
                 journal.forget(part)
             return len(found)
 
+    def _mind_the_new(self, part: int, offset: int) -> None:
+        """Tell the journal once what is read came to the spool after its start."""
+        if self._journal is not None and offset >= self._ends.get(part, 0):
+            self._journal.trust_what_comes()
+
     async def _end_when_idle(self, journal: Journal) -> None:
         newest = max(self._spool.sizes, default=0)
         end, (was, looks) = self._spool.end(newest), self._idle
@@ -214,6 +224,8 @@ class SpoolSession:
         name: str,
         starts: Mapping[int, Start],
         sweep: Callable[[], Awaitable[int]],
+        *,
+        reads: Callable[[int, int], None],
     ) -> None:
         self.reached = {part: start.line - 1 for part, start in starts.items()}
         self.ended = asyncio.Event()
@@ -221,6 +233,7 @@ class SpoolSession:
         self._name = name
         self._starts = starts
         self._sweep = sweep
+        self._reads = reads  # is told where each block begins
         self._stopping = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -238,6 +251,7 @@ class SpoolSession:
                         break
                     await _either(self._spool.grown(part, offset), self._stopping.wait())
                     continue
+                self._reads(part, offset)
                 read = functools.partial(self._spool.piece, part, offset, BLOCK_BYTES)
                 data, offset = await loop.run_in_executor(None, read)
                 block = Block(part, data, line, offset)

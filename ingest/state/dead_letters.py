@@ -80,6 +80,7 @@ class Letters(Protocol):
 
     `path` is what people call it, `written` counts the letters of this run so far; `length` and
     `cut` are those of a file, and 0 and nothing elsewhere. `relief` is asked for room on the disk.
+    `safe` says whether a kill of this process leaves all that was written.
     """
 
     path: Path
@@ -88,6 +89,8 @@ class Letters(Protocol):
 
     @property
     def length(self) -> int: ...
+    @property
+    def safe(self) -> bool: ...
     def cut(self, length: int) -> int: ...
     def write(self, letters: list[DeadLetter], now: float) -> list[int | None]: ...
     def mark(self, flags: Iterable[int]) -> None: ...
@@ -114,6 +117,11 @@ class LetterLines:
     def length(self) -> int:
         """Return 0: nothing can be cut away there."""
         return 0
+
+    @property
+    def safe(self) -> bool:
+        """Whether whoever takes lines has all of them."""
+        return True
 
     def cut(self, length: int) -> int:
         """Do nothing: letters of records that are read again come twice."""
@@ -164,6 +172,11 @@ class DeadLetterFile:
                 about = self.path.stat() if self.path.exists() else None
                 self._length = about.st_size if about and stat.S_ISREG(about.st_mode) else 0
         return self._length
+
+    @property
+    def safe(self) -> bool:
+        """Return True: what was written is with the operating system."""
+        return True
 
     def cut(self, length: int) -> int:
         """Cut away letters of this run that the journal has not settled, which begin at `length`.
@@ -247,8 +260,9 @@ class DeadLetterFile:
 
     def bring_to_disk(self) -> None:
         """Bring what another process wrote to the disk, if any. Raises `LocalFailure`."""
-        with self._failing("write"), suppress(FileNotFoundError):
-            close_synced(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
+        with self._failing("write"), suppress(FileNotFoundError, NotADirectoryError):
+            if stat.S_ISREG(self.path.stat().st_mode):
+                close_synced(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
 
     def write(self, letters: list[DeadLetter], now: float) -> list[int | None]:
         """Append letters; when this returns they are with the operating system.

@@ -99,7 +99,7 @@ class Journal:
             undoing.callback(self._directory.close)
             self._db = store.connect(self._path, power_safe=power_safe)
             undoing.callback(self._db.close)
-            self._redone = bring_in(self._db, directory)  # runs of which the log was found
+            bring_in(self._db, directory)
             undoing.pop_all()
 
     def close(self) -> None:
@@ -215,6 +215,7 @@ class Journal:
         counted. `hash_of(salt)` hashes the credential, to be kept once something was delivered
         with it. Needs a running loop.
         """
+        bring_in(self._db, self._path.parent)  # of another recording of this journal that failed
         kept = self.kept(run)
         path = str(letters.path.absolute())
         letters.written = kept.letters.get(path, 0)
@@ -227,13 +228,12 @@ class Journal:
         boot = boot_id()
         with store.told(self._path):
             before = store.recorded(self._db, run.id)
-        whole = before.boot == boot and run.id in self._redone
         settling = Settling(
             balance,
             kept,
             letters_length=lambda: letters.length,
             letters=lambda: (path, letters.written),
-            doubt=0 if whole else before.ahead,
+            doubt=before.ahead,
         )
         heading = Heading(VERSION, boot, run.salt, credential)
         with ExitStack() as undoing:
@@ -252,6 +252,7 @@ class Journal:
                 *(self._path, run.id, settling, log),
                 reserve=self._directory.reserve,
                 sync_letters=letters.sync,
+                letters_safe=lambda: letters.safe,
                 spent=run.seconds,
                 told=before.told,
                 clock=clock,
@@ -259,7 +260,6 @@ class Journal:
                 credential=credential,
             )
             undoing.pop_all()
-        self._redone.add(run.id)
         letters.relief = recording.relieve
         return recording
 

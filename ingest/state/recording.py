@@ -31,7 +31,7 @@ WRITE_WITHIN: Final = 0.01
 """Seconds until what was told is in the log, if nothing is sent meanwhile."""
 
 COMMIT_EVERY: Final = 0.5
-"""Seconds until what is in the log is committed: what `ingest status` tells is as old as that."""
+"""Seconds until what is in the log is committed: what a power cut leaves is as old as that."""
 
 LEAST_AHEAD: Final = 10_000
 """Records that may be read beyond a commit at the least: a commit costs some milliseconds."""
@@ -56,11 +56,11 @@ class Recording:
 
     Everything but `durable`, `keep_up`, `finish` and `aclose` returns at once. A token stands for
     all that was told up to then. `sync_letters` brings what is new of the dead letters to the disk,
-    marks in old ones too; it is called in the thread before each commit. `clock` is monotonic, in
-    seconds, `spent` what earlier processes of the run took, `told` the number of the last group
-    that is in the database. `credential` is the hash of another credential than before: it is
-    written down with the first records that are delivered with it, and that of one that is refused
-    is not.
+    marks in old ones too; it is called in the thread before each commit. `letters_safe` says
+    whether a kill would leave all that were written. `clock` is monotonic, in seconds, `spent` what
+    earlier processes of the run took, `told` the number of the last group that is in the database.
+    `credential` is the hash of another credential than before: it is written down with the first
+    records that are delivered with it, and that of one that is refused is not.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Recording:
         *,
         reserve: Reserve,
         sync_letters: Callable[[], None] = lambda: None,
+        letters_safe: Callable[[], bool] = lambda: True,
         spent: float = 0.0,
         told: int = 0,
         clock: Callable[[], float] = time.monotonic,
@@ -86,12 +87,14 @@ class Recording:
         self._log = log
         self._reserve = reserve
         self._sync_letters = sync_letters
+        self._letters_safe = letters_safe
         self._clock = clock
         self._began = clock() - spent
         self._failure: BaseException | None = None
         self._ailing: LocalFailure | None = None
         self._open = told + 1  # number of the group that is being filled
-        self._committed = told
+        self._committed = self._reached = told  # on the loop's side, and on the thread's
+        self._closed = False
         self._told = False  # whether anything was told since the last cut
         self._gathered = Gathered()  # what is in the log, and in no commit that was begun
         self._writing = False
@@ -162,6 +165,12 @@ class Recording:
         """Note that a doubtful record was counted as perhaps doubled, and goes again."""
         self.settling.mind(at)
         return self._tell()
+
+    def trust_what_comes(self) -> None:
+        """Note that no earlier process can have sent records that are new from here on."""
+        if self.settling.unsure:
+            self.settling.unsure = 0
+            self._tell()
 
     def forget(self, part: int) -> int:
         """Note that a part, all of whose records have their end, was deleted, durably."""
@@ -256,11 +265,14 @@ class Recording:
             if self._failure is None:
                 await self.durable()
         finally:
+            if self._told and self._failure is None:
+                self._append()  # nobody waited for it after all: whoever goes on finds it there
+            self._closed = True
             for timer in (self._late, self._due, self._soon):
                 if timer is not None:
                     timer.cancel()
             try:
-                await self._thread.done(self._close)
+                await self._thread.done(functools.partial(self._close, self._open - 1))
             finally:
                 self._thread.stop()
 
@@ -269,7 +281,7 @@ class Recording:
     def _tell(self) -> int:
         if not self._told:
             self._told = True
-            if self._late is None:
+            if self._late is None and not self._closed:
                 self._late = self._loop.call_later(WRITE_WITHIN, self._append_late)
         return self._open
 
@@ -284,7 +296,7 @@ class Recording:
         number, group = self._open, self.settling.cut()
         self._open, self._told = number + 1, False
         self._gathered.add(group)
-        entry = Entry(number, self.seconds, group)
+        entry = Entry(number, self.seconds, group, safe := self._letters_safe())
         try:
             self._log.append(entry)
         except OSError as error:
@@ -296,14 +308,16 @@ class Recording:
             except OSError:
                 self._fail(self._ailing)
                 return
-        if self._due is None:
+        if not safe:
+            self._hurry()  # a commit waits for the letters, and a kill until then costs certainty
+        elif self._due is None:
             self._due = self._loop.call_later(COMMIT_EVERY, self._hurry)
 
     def _hurry(self) -> None:
         """Commit as soon as may be: all that is told in this turn of the loop, and before."""
         if self._writing:
             self._hurried = True
-        elif self._soon is None and self._failure is None:
+        elif self._soon is None and self._failure is None and not self._closed:
             self._soon = self._loop.call_soon(self._commit)
 
     def _commit(self) -> None:
@@ -356,7 +370,11 @@ class Recording:
     # The thread's side
 
     def _write(self, group: Group, seconds: float, number: int, further: int) -> None:
-        self._sync_letters()
+        try:
+            self._sync_letters()
+        except BaseException:
+            self._log.distrust()  # letters of what is in it may be gone
+            raise
         credential = self._credential if group.delivers else None
 
         def commit(db: sqlite3.Connection) -> None:
@@ -370,6 +388,7 @@ class Recording:
 
         self._with_reserve(commit)
         self.commits += 1
+        self._reached = number
         if credential is not None:
             self._credential = None
 
@@ -383,7 +402,7 @@ class Recording:
                 raise
             work(self._db)
 
-    def _close(self) -> None:
+    def _close(self, last: int) -> None:
         """Say that what is committed is all, if it is, and close the database and the log."""
 
         def ending(db: sqlite3.Connection) -> None:
@@ -391,7 +410,7 @@ class Recording:
                 db.execute("UPDATE runs SET ahead=0 WHERE id=?", (self._run,))
 
         try:
-            if self._failure is None:
+            if self._reached == last:
                 self._with_reserve(ending)
                 self._log.remove()
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -22,8 +23,8 @@ class News(msgspec.Struct, frozen=True):
     """What the log has of a run beyond the database: groups by their numbers, if there are any.
 
     `credential` is the hash of the credential that was used, None for the one that is known; `told`
-    the number of the last group that is in the database. It is not `whole` if some are missing that
-    others came after.
+    the number of the last group that is in the database. It is not `whole` if there is more that
+    does not count.
     """
 
     credential: str | None
@@ -33,11 +34,14 @@ class News(msgspec.Struct, frozen=True):
     whole: bool = True
 
     def in_order(self) -> News:
-        """Return the same with the entries in their order, up to the first that is missing."""
+        """Return the same with the entries in their order, up to the first that does not count.
+
+        That is one before which one is missing, or that is not safe.
+        """
         ordered = sorted(self.entries, key=lambda entry: entry.number)
-        there = [entry for at, entry in enumerate(ordered, self.told + 1) if entry.number == at]
-        whole = len(there) == len(ordered)
-        return msgspec.structs.replace(self, entries=there, whole=whole)
+        numbered = enumerate(ordered, self.told + 1)
+        good = [e for _, e in takewhile(lambda at: at[0] == at[1].number and at[1].safe, numbered)]
+        return msgspec.structs.replace(self, entries=good, whole=len(good) == len(ordered))
 
     @property
     def group(self) -> Group:
@@ -69,20 +73,21 @@ def news_in(db: sqlite3.Connection, logged: Iterable[Logged]) -> dict[int, News]
     found: dict[int, News] = {}
     for heading, entries in logged:
         row = db.execute(
-            "SELECT id, told, letters_path FROM runs WHERE salt=?", (heading.salt,)
+            "SELECT id, told, letters_path, boot FROM runs WHERE salt=?", (heading.salt,)
         ).fetchone()
-        if row is None:  # forgotten
+        # Forgotten, or killed before it said that it goes on.
+        if row is None or row[3] != heading.boot:
             continue
-        run, told, letters_path = row
+        run, told, letters_path, _ = row
         news = found.setdefault(run, News(heading.credential, letters_path, told, []))
         news.entries.extend(entry for entry in entries if entry.number > told)
     return {run: news.in_order() for run, news in found.items()}
 
 
-def bring_in(db: sqlite3.Connection, directory: Path) -> set[int]:
-    """Write what the log tells into the database; return the ids of the runs whose log is whole.
+def bring_in(db: sqlite3.Connection, directory: Path) -> None:
+    """Write what the log tells into the database.
 
-    Raises `LocalFailure`.
+    Where it is whole nothing was read beyond that: `ahead` is 0 then. Raises `LocalFailure`.
     """
     path = store.path_in(directory)
     logged = logged_in(directory)
@@ -90,6 +95,9 @@ def bring_in(db: sqlite3.Connection, directory: Path) -> set[int]:
         found = news_in(db, logged)
     for run, news in found.items():
         if not news.entries:
+            if news.whole:
+                with store.told(path):
+                    db.execute("UPDATE runs SET ahead=0 WHERE id=?", (run,))
             continue
         # A length that is durable must be that of letters which are.
         DeadLetterFile(Path(news.letters_path), run="").bring_to_disk()
@@ -102,4 +110,3 @@ def bring_in(db: sqlite3.Connection, directory: Path) -> set[int]:
                 ahead=0 if news.whole else store.recorded(db, run).ahead,
                 credential=credential,
             )
-    return {run for run, news in found.items() if news.whole}

@@ -9,6 +9,7 @@ turns, and which of them may be trusted. Does not know what they mean.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import zlib
@@ -50,11 +51,15 @@ class Heading(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """A group with its number in the run, and how many seconds the run had taken by then."""
+    """A group with its number in the run, and how many seconds the run had taken by then.
+
+    It is not `safe` if a dead letter of what it settles was not where a kill leaves it yet.
+    """
 
     number: int
     seconds: float
     group: Group
+    safe: bool = True
 
 
 Logged = tuple[Heading, list[Entry]]
@@ -80,6 +85,7 @@ class RedoLog:
         self._heading = _framed(heading)
         self._paths = [directory / name for name in FILES]
         self._fds: list[int] = []
+        self._torn = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             for path in self._paths:
@@ -93,7 +99,15 @@ class RedoLog:
 
     def append(self, entry: Entry) -> None:
         """Hand an entry to the operating system, or nothing of it. Raises `OSError`."""
-        append(self._fds[0], _framed(entry))
+        if self._torn:
+            raise OSError(errno.EIO, "half an entry could not be taken back")
+        size, data = os.fstat(self._fds[0]).st_size, _framed(entry)
+        try:
+            append(self._fds[0], data)
+        except OSError:
+            # Nobody would find what comes after half an entry.
+            self._torn = os.fstat(self._fds[0]).st_size != size
+            raise
 
     def turn(self) -> None:
         """Let further entries go to the other file: all that is in it is committed.
@@ -103,6 +117,12 @@ class RedoLog:
         os.ftruncate(self._fds[1], 0)
         append(self._fds[1], self._heading)
         self._fds.reverse()
+
+    def distrust(self) -> None:
+        """Let nobody go on by it: what it tells of may not be so. Any thread may do it."""
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)  # what is appended then has no heading
 
     def remove(self) -> None:
         """Close the log, and delete it: all of it is committed."""

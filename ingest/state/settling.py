@@ -140,6 +140,10 @@ class Settling:
         for batch_id in batch_ids:
             self.conclude(batch_id)
 
+    def doubt(self, at: int) -> None:
+        """Note that another copy of a record may be at the destination already."""
+        self._doubtful.add(at, at + 1)
+
     def mind(self, at: int) -> None:
         """Note that a doubtful position was dealt with: its possible second copy is counted."""
         self._doubtful.discard(at, at + 1)

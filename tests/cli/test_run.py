@@ -256,8 +256,10 @@ async def test_a_broker_that_is_away_holds_reading_and_commits_back(broker: Brok
         told = asyncio.ensure_future(box.durable())
         await asyncio.wait((room, synced, told), timeout=0.05)
         assert [one.done() for one in (room, synced, told)] == [False] * 3
+        assert not box.letters.safe
         broker.takes.set()
         await asyncio.gather(room, synced, told)
+        assert box.letters.safe
     assert broker.said == ["open", "closed"]
 
 

@@ -313,3 +313,20 @@ async def test_its_front_is_opened_stopped_and_closed_with_it(tmp_path: Path) ->
         assert [session async for session in source.sessions()] == []
         await source.aclose()
     assert front.told == ["start", "stop", "aclose"]
+
+
+@pytest.mark.asyncio
+async def test_what_comes_after_a_start_was_sent_by_nobody(tmp_path: Path) -> None:
+    """After a power cut lines that were there may have been sent, and no others."""
+    async with kept(tmp_path) as at:
+        await at.put(b"one", b"two")
+        at.source.keep(at.recording)  # as at a start that finds them
+        at.recording.settling.unsure = 50
+        blocks = SpoolSession(
+            *(at.spool, "http", {}, at.source.sweep), reads=at.source._mind_the_new
+        ).blocks()
+        await anext(blocks)
+        assert at.recording.settling.unsure == 50
+        await at.put(b"three")
+        await anext(blocks)
+        assert at.recording.settling.unsure == 0

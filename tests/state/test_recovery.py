@@ -7,9 +7,11 @@ was brought to the disk: a copy made when the last commit was.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ from ingest.records import KINDS, position
 from ingest.state import journal as journal_module
 from ingest.state import recording as recording_module
 from ingest.state import redo, store
+from ingest.state.dead_letters import DeadLetterFile
 from ingest.state.journal import Journal, runs_in
 from ingest.state.recording import Recording
 from ingest.state.recovery import logged_in, news_in
@@ -543,3 +546,135 @@ async def test_a_log_that_finds_no_room_ends_the_run(tmp_path: Path) -> None:
             kept = journal.kept(run)
             assert {at for ranges in kept.notes.values() for at in positions(ranges)} == {1}
             assert len(kept.settled) == 0
+
+
+@pytest.mark.asyncio
+async def test_a_log_stays_where_closing_was_broken_off(tmp_path: Path) -> None:
+    """What was told while the last commit was under way is found by whoever goes on."""
+    with little():
+        goes_on = threading.Event()
+        with Journal(tmp_path) as journal:
+            run = begun(journal, tmp_path)
+            recording = journal.record(run, Balance(), letters_in(tmp_path))
+            recording._sync_letters = lambda: waited(goes_on)
+            recording.take_in(0, 9)
+            recording.note(1, [[1]])
+            closing = asyncio.create_task(recording.aclose())
+            while not recording._writing:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0)
+            recording.note(2, [[2]])
+            recording.write()
+            recording.note(3, [[3]])
+            closing.cancel()
+            await asyncio.sleep(0)
+            goes_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            recording.settle([4])  # nobody takes that down any more
+            await asyncio.sleep(0)
+        with Journal(tmp_path) as journal:
+            async with journal.record(run, Balance(), letters_in(tmp_path)) as again:
+                assert positions(again.settling.doubtful) == {1, 2, 3}
+                assert again.settling.unsure == 0
+
+
+def waited(event: threading.Event) -> None:
+    """Wait as a slow disk does."""
+    assert event.wait(60)
+
+
+@pytest.mark.asyncio
+async def test_what_settles_before_its_letter_is_safe_is_not_trusted(tmp_path: Path) -> None:
+    """Of letters to a broker that has them not: a kill takes them, and so the end of the record."""
+    with little():
+        state, safe = tmp_path / "state", [True, False, False, True, True]
+        with Journal(state) as journal:
+            run = begun(journal, tmp_path)
+            async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+                recording._letters_safe = lambda: safe.pop(0)
+                for at in range(4):
+                    recording.take_in(0, at + 1)
+                    recording.settle([at])
+                    recording.write()
+                copied(state, tmp_path / "left")
+                await asyncio.sleep(0)
+                assert recording._writing  # at once, for it waits until they are safe
+        with Journal(tmp_path / "left") as journal:
+            (run,) = journal.runs()
+            async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+                assert positions(recording.settling.settled) == {0}
+                assert recording.settling.unsure == LEAST
+
+
+@pytest.mark.asyncio
+async def test_a_log_is_not_trusted_once_letters_may_be_lost(tmp_path: Path) -> None:
+    """A disk that fails tells of it once: the next process would find nothing amiss."""
+    with little():
+        with Journal(tmp_path) as journal:
+            run = begun(journal, tmp_path)
+            async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+
+                def fails() -> None:
+                    raise LocalFailure("cannot write the dead letters")
+
+                recording.take_in(0, 2)
+                recording._sync_letters = fails
+                with pytest.raises(LocalFailure, match="dead letters"):
+                    await recording.durable(recording.settle([1]))
+                recording.settle([0])
+        with Journal(tmp_path) as journal:
+            for _ in range(2):  # nor by another recording of the same journal
+                async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+                    assert len(recording.settling.settled) == 0
+                    assert recording.settling.unsure == LEAST
+
+
+@pytest.mark.asyncio
+async def test_another_run_in_between_makes_a_kill_no_power_cut(tmp_path: Path) -> None:
+    """Where nothing was told since the last commit, as where something was."""
+    for name, late in (("a", False), ("b", True)):
+        with little():
+            state, left = tmp_path / name, tmp_path / f"{name} left"
+            with Journal(state) as journal:
+                run = begun(journal, tmp_path)
+                async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+                    recording.take_in(0, 3)
+                    await recording.durable(recording.note(1, [[1]]))
+                    if late:
+                        recording.settle([0])
+                        recording.write()
+                    copied(state, left)
+            with Journal(left) as journal:
+                other = begun(journal, tmp_path, identity("other.ndjson"))
+                async with journal.record(other, Balance(), letters_in(tmp_path)):
+                    pass
+            with Journal(left) as journal:
+                found = journal.find(identity())
+                assert found is not None
+                async with journal.record(found, Balance(), letters_in(tmp_path)) as recording:
+                    assert recording.settling.unsure == 0
+                    assert positions(recording.settling.doubtful) == {1}
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_was_just_begun_proves_nothing(tmp_path: Path) -> None:
+    """Killed before the database says that the run goes on: the doubts of before remain."""
+    with little() as directory:
+        with Journal(tmp_path) as journal:
+            run = begun(journal, tmp_path)
+            async with journal.record(run, Balance(), letters_in(tmp_path)):
+                copied(tmp_path, tmp_path / "left")
+        (directory / "boot").write_text("second")
+        heading = redo.Heading(redo.VERSION, "second", run.salt, None)
+        redo.RedoLog(tmp_path / "left", heading).close()
+        with Journal(tmp_path / "left") as journal:
+            async with journal.record(run, Balance(), letters_in(tmp_path)) as recording:
+                assert recording.settling.unsure == LEAST
+
+
+def test_letters_that_are_no_file_keep_nobody_from_going_on(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would be waited for; what is gone was somebody's to take."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    for name in ("pipe", "file", "file/gone", "gone"):
+        DeadLetterFile(tmp_path / name, run="r").bring_to_disk()

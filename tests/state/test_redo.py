@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat
@@ -111,6 +112,35 @@ def test_what_finds_no_room_is_not_there_by_half(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     log.append(entry(3))
     assert numbers(tmp_path) == [[1, 2, 3]]
+    log.close()
+
+
+def test_nothing_is_appended_after_half_an_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would find it: whoever reads stops at what is torn."""
+    log = RedoLog(tmp_path, HEADING)
+
+    def tears(fd: int, data: bytes) -> None:
+        os.write(fd, data[:9])
+        raise OSError(errno.EIO, "so it is")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redo, "append", tears)
+        with pytest.raises(OSError, match="so it is"):
+            log.append(entry(1))
+    with pytest.raises(OSError, match="could not be taken back"):
+        log.append(entry(2))
+    log.close()
+
+
+def test_a_log_may_be_given_up(tmp_path: Path) -> None:
+    """What is in it, and what is appended after that, is trusted by nobody."""
+    log = RedoLog(tmp_path, HEADING)
+    log.append(entry(1))
+    log.distrust()
+    log.append(entry(2))
+    assert numbers(tmp_path) == []
     log.close()
 
 
