@@ -36,7 +36,7 @@ SUMMARIES: Final[Mapping[str, str]] = {
     "too-large": "the destination says that the record alone is larger than it takes",
     "too-many": "the destination refuses even one record as too many",
     "unknown-user": "the destination knows no such user",
-    "unanswered": "sent, and not known whether it arrived",
+    "unanswered": "perhaps sent, and no answer came: it may have arrived",
 }
 """What the report says of a verdict by its code: never the destination's own words, for they may
 hold a value of the record. Those are in the dead letter."""

@@ -1,10 +1,10 @@
 """Writing a run down while it runs: at once for a kill, now and then for a power cut.
 
 What is told is cut into a group, and appended to the redo log before anything is sent that it
-notes; that takes some microseconds, and outlives this process. Twice a second, or when somebody
-waits for it, all that was appended goes into the database, in a thread and through to the disk.
-Between two commits no more records are read than the last one announced, so that whoever goes on
-after a power cut knows which may have been sent. Does not know what a record is.
+notes; that takes some microseconds, and outlives this process. Four times a second, or when
+somebody waits for it, all that was appended goes into the database, in a thread and through to the
+disk. Between two commits no more records are read than the last one announced, so that whoever goes
+on after a power cut knows which may have been sent. Does not know what a record is.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from ingest.state.store import Unwritten
 WRITE_WITHIN: Final = 0.01
 """Seconds until what was told is in the log, if nothing is sent meanwhile."""
 
-COMMIT_EVERY: Final = 0.5
+COMMIT_EVERY: Final = 0.25
 """Seconds until what is in the log is committed: what a power cut leaves is as old as that."""
 
-LEAST_AHEAD: Final = 10_000
+LEAST_AHEAD: Final = 2_000
 """Records that may be read beyond a commit at the least: a commit costs some milliseconds."""
 
 MOST_AHEAD: Final = 100_000
