@@ -78,6 +78,7 @@ def test_what_was_accepted_is_delivered_after_a_kill(tmp_path: Path) -> None:
                 assert post(url_of(source), [*map(event, range(at, at + 100))]) == 202
             worker.kill()
         with working(tmp_path, config) as worker:
+            worker.await_ready()  # the first one may have sent all of them
             eventually(lambda: sandbox.delivered == 5_000, "all records")
             counted = worker.metric("ingest_maybe_duplicated_total")
             assert worker.terminate()[0] == 0
