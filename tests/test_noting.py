@@ -48,6 +48,18 @@ def hash_of(salt: bytes) -> str:
     return "same"
 
 
+def plain_driver(sink: MemorySink, ledger: Ledger) -> Driver:
+    """A driver that takes whatever comes, three requests at a time."""
+    return Driver(
+        sink,
+        intake=Intake(IntakeRules()),
+        ladder=CapsLadder((COMBINED,)),
+        throttle=Throttle(Budget(())),
+        in_flight=Fixed(3),
+        ledger=ledger,
+    )
+
+
 class Stop(Exception):
     """What a dying process does not get to raise; it ends the run of a test where it is."""
 
@@ -179,20 +191,10 @@ async def test_invalid_records_are_counted_once(tmp_path: Path) -> None:
 async def test_nothing_goes_out_that_could_not_be_noted(tmp_path: Path) -> None:
     """Law 11: a journal that fails ends the run before the batch is sent."""
     sink = MemorySink()
-    pipeline = Driver(
-        sink,
-        intake=Intake(IntakeRules()),
-        ladder=CapsLadder((COMBINED,)),
-        throttle=Throttle(Budget(())),
-        in_flight=Fixed(3),
-        ledger=Ledger(
-            DeadLetterFile(tmp_path / "letters", run="r"),
-            kinds=sink.endpoint.kinds,
-            places=Named(lambda part: "in"),
-        ),
-    )
+    letters = DeadLetterFile(tmp_path / "letters", run="r")
+    ledger = Ledger(letters, kinds=sink.endpoint.kinds, places=Named(lambda part: "in"))
+    pipeline = plain_driver(sink, ledger)
     with Journal(tmp_path, power_safe=False) as journal:
-        letters = pipeline.ledger.dead_letters
         run = journal.begin(IDENTITY, name="r", hash_of=hash_of, letters=letters, now=1.0)
         async with journal.record(run, pipeline.balance, letters) as recording:
             recording.relieve()  # as on a full disk
@@ -226,14 +228,7 @@ async def test_what_was_cancelled_before_it_was_sent_is_not_in_doubt(
     with Journal(tmp_path, power_safe=False) as journal:
         letters = DeadLetterFile(tmp_path / "letters", run="r")
         ledger = Ledger(letters, kinds=sink.endpoint.kinds, places=Named(lambda part: "in"))
-        pipeline = Driver(
-            sink,
-            intake=Intake(IntakeRules()),
-            ladder=CapsLadder((COMBINED,)),
-            throttle=Throttle(Budget(())),
-            in_flight=Fixed(3),
-            ledger=ledger,
-        )
+        pipeline = plain_driver(sink, ledger)
         run = journal.begin(IDENTITY, name="r", hash_of=hash_of, letters=letters, now=1.0)
         recording = journal.record(run, pipeline.balance, letters)
         async with recording:
@@ -359,14 +354,7 @@ async def test_reading_waits_for_the_journal(
         monkeypatch.setattr(module, "LEAST_AHEAD", 50)
     sink, letters = MemorySink(), DeadLetterFile(tmp_path / "letters", run="r")
     ledger = Ledger(letters, kinds=sink.endpoint.kinds, places=Named(lambda part: "in"))
-    pipeline = Driver(
-        sink,
-        intake=Intake(IntakeRules()),
-        ladder=CapsLadder((COMBINED,)),
-        throttle=Throttle(Budget(())),
-        in_flight=Fixed(3),
-        ledger=ledger,
-    )
+    pipeline = plain_driver(sink, ledger)
     goes_on = threading.Event()
 
     def waits() -> None:

@@ -1,7 +1,7 @@
 """A thread that works for a loop: one thing after the other, and the loop hears how each ended.
 
 Decides nothing, and knows nothing of what it does. An executor would do as well, and costs the loop
-two futures, a lock and a condition for each thing; the journal has hundreds of them a second.
+two futures, a lock and a condition for each thing, at the busiest time of a run.
 """
 
 from __future__ import annotations

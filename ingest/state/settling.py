@@ -1,6 +1,6 @@
 """What a run has settled, in memory, and what of it has changed since it was last written down.
 
-Decides what one commit holds: `cut` returns everything that changed since the last cut, which is
+Decides what one group holds: `cut` returns everything that changed since the last cut, which is
 true together or not at all: positions, counts and the length of the dead letters (law 10). Waits
 for nothing, and knows no database. All positions are `part << 48 | ordinal`.
 """
